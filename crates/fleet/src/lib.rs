@@ -1,0 +1,1 @@
+//! Instances and containers: placement, lifecycle, metering, logs.

@@ -1,0 +1,1 @@
+//! Function URLs: HTTP in, invocation, HTTP out.

@@ -1,0 +1,1 @@
+//! The control plane: functions, versions, aliases, layers and what belongs to them.

@@ -1,0 +1,1 @@
+//! The Lambda Runtime, Extensions and Telemetry API served into one container.

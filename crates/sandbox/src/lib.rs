@@ -1,0 +1,10 @@
+//! Isolation back ends behind one trait.
+//!
+//! A [`Sandbox`] makes [`Cell`]s: process trees that share nothing with the host but what their [`CellSpec`] names. The node talks
+//! to a cell through a tiny agent inside it; nobody else does. What the host cannot give is refused, never weakened silently.
+
+mod error;
+pub mod port;
+
+pub use error::Error;
+pub use port::{Barrier, Cell, CellSpec, ExitStatus, Mount, Process, ProcessSpec, Sandbox, Usage};

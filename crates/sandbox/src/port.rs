@@ -1,0 +1,161 @@
+//! What a sandbox promises.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lambent_model::InstanceId;
+use lambent_model::function::Network;
+use tokio::sync::oneshot;
+
+use crate::Error;
+
+/// The port of the Runtime API inside every cell: `AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001`.
+pub const RUNTIME_API_PORT: u16 = 9001;
+
+/// A directory or file of the host, visible read-only inside a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Mount {
+    /// On the host.
+    pub source: PathBuf,
+    /// Inside the cell, absolute. Missing parents are made.
+    pub target: PathBuf,
+}
+
+/// What a cell is made of. The host's runtime directories (`/usr`, `/lib*`, `/bin`, certificates, time zones) are there without
+/// being named; `/tmp`, `/dev`, `/proc` are the cell's own.
+#[derive(Debug, Clone)]
+pub struct CellSpec {
+    /// Its id.
+    pub id: InstanceId,
+    /// Read-only mounts, e.g. at `/var/task`, `/opt`, `/var/runtime`, and the interpreter's own prefix.
+    pub mounts: Vec<Mount>,
+    /// Memory limit; what goes beyond is killed.
+    pub memory_mib: u32,
+    /// CPU share in thousandths of one CPU.
+    pub milli_cpus: u32,
+    /// Size of `/tmp`.
+    pub ephemeral_mib: u32,
+    /// Processes and threads at once.
+    pub processes: u32,
+    /// What it may reach.
+    pub network: Network,
+}
+
+/// A program to start in a cell. Paths are as seen inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProcessSpec {
+    /// Program and arguments; the program is a path.
+    pub argv: Vec<String>,
+    /// The whole environment.
+    pub env: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: PathBuf,
+    /// Whether to open the log pipe that `_LAMBDA_TELEMETRY_LOG_FD` names (the agent adds that variable with the descriptor's number).
+    pub log_pipe: bool,
+}
+
+/// A process that was started in a cell.
+#[derive(Debug)]
+pub struct Process {
+    /// Its id inside the cell.
+    pub pid: u32,
+    /// Read end of its standard output.
+    pub stdout: OwnedFd,
+    /// Read end of its standard error.
+    pub stderr: OwnedFd,
+    /// Read end of the framed log pipe, where one was asked for.
+    pub log_pipe: Option<OwnedFd>,
+    /// How it ended, once it has. An error of the receiver means the whole cell is gone.
+    pub exit: oneshot::Receiver<ExitStatus>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// With this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+    /// Killed by the kernel because the cell was out of memory.
+    OutOfMemory,
+}
+
+/// What a cell has used so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Bytes of memory in use.
+    pub memory_bytes: u64,
+    /// Most bytes of memory ever in use.
+    pub memory_peak_bytes: u64,
+    /// CPU time.
+    pub cpu: Duration,
+    /// Processes killed for lack of memory.
+    pub oom_kills: u64,
+    /// Processes and threads alive.
+    pub processes: u64,
+}
+
+/// One thing that keeps a cell in, and whether this host can give it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Barrier {
+    /// Short name, e.g. `user namespace`.
+    pub name: &'static str,
+    /// What it stops.
+    pub stops: &'static str,
+    /// None where the host gives it; else why not.
+    pub missing: Option<String>,
+    /// What an operator can do where it is missing.
+    pub advice: Option<String>,
+    /// Whether no cell is made without it.
+    pub required: bool,
+}
+
+/// Makes cells.
+#[async_trait]
+pub trait Sandbox: Send + Sync + 'static {
+    /// `cell` or `sim`.
+    fn name(&self) -> &'static str;
+
+    /// Makes a cell. When this returns, everything in the specification is in force and no user code has run.
+    async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error>;
+
+    /// Ends whatever an earlier process of this node left behind (processes, cgroups, mounts, directories) and returns how many cells that were.
+    async fn recover(&self) -> Result<usize, Error>;
+
+    /// Each barrier, tried for real on this host.
+    fn barriers(&self) -> Vec<Barrier>;
+}
+
+/// A live cell. Dropping the last handle destroys it, too; [`Cell::destroy`] also waits.
+#[async_trait]
+pub trait Cell: Send + Sync + 'static {
+    /// Its id.
+    fn id(&self) -> InstanceId;
+
+    /// Where the inside reaches the Runtime API, `127.0.0.1:9001` unless the back end shares the host's network.
+    fn runtime_api_address(&self) -> String;
+
+    /// The listening socket of the Runtime API, made inside the cell's network namespace. Given out once; none afterwards.
+    fn take_runtime_api(&self) -> Option<std::net::TcpListener>;
+
+    /// Rewrites a path of the inside to what processes of the cell must use (only `sim` changes anything).
+    fn inside_path(&self, path: &str) -> String;
+
+    /// Starts a program, as the unprivileged user of the cell, under its seccomp filter.
+    async fn spawn(&self, process: ProcessSpec) -> Result<Process, Error>;
+
+    /// Sends a signal to one process started by [`Cell::spawn`] and to its process group.
+    async fn signal(&self, pid: u32, signal: i32) -> Result<(), Error>;
+
+    /// A connection to a port that something inside listens on at its loopback (telemetry subscribers).
+    async fn connect(&self, port: u16) -> Result<std::net::TcpStream, Error>;
+
+    /// What it has used so far.
+    async fn usage(&self) -> Result<Usage, Error>;
+
+    /// Kills everything inside and waits until processes, cgroup, mounts and namespaces are gone.
+    async fn destroy(&self);
+}
