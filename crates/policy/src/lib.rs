@@ -1,1 +1,8 @@
-//! Who may do what: access keys, SigV4, resource policies.
+//! Who may do what: access keys, request signatures (SigV4), resource policies.
+//!
+//! [`keys`] holds the access keys of the accounts in the store; [`sigv4`] proves that a request was made with one of
+//! them, and makes such proofs for our own clients.
+#![forbid(unsafe_code)]
+
+pub mod keys;
+pub mod sigv4;
