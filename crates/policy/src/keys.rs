@@ -61,6 +61,13 @@ impl Keys {
     /// The root key of `account`; made at the first call for that account.
     pub async fn root(&self, account: &AccountId, now: Timestamp) -> Result<Arc<AccessKey>, Error> {
         let (account, created_at) = (account.clone(), now);
-        Ok(Arc::new(AccessKey { id: String::new(), secret: String::new(), account, user: None, created_at, active: true }))
+        Ok(Arc::new(AccessKey {
+            id: String::new(),
+            secret: String::new(),
+            account,
+            user: None,
+            created_at,
+            active: true,
+        }))
     }
 }
