@@ -1,1 +1,45 @@
-fn main() {}
+//! What developers and CI run: `cargo xtask test`, `bench`, `fmt`, `lint`, `model`.
+#![forbid(unsafe_code)]
+
+mod checks;
+mod model;
+mod run;
+mod test;
+
+use clap::{Parser, Subcommand};
+
+/// Development tasks of Lambent.
+#[derive(Parser)]
+#[command(name = "xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run every check that a change must pass, or only the named parts.
+    Test(test::TestArgs),
+    /// Format everything.
+    Fmt,
+    /// Clippy, with warnings as errors.
+    Lint,
+    /// Take the Lambda service model from botocore.
+    Model(model::ModelArgs),
+}
+
+fn main() -> std::process::ExitCode {
+    let result = match Cli::parse().task {
+        Task::Test(args) => test::run(&args),
+        Task::Fmt => run::cargo(&["fmt", "--all"]),
+        Task::Lint => run::cargo(checks::CLIPPY),
+        Task::Model(args) => model::run(&args),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
