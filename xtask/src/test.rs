@@ -34,7 +34,11 @@ const PARTS: &[Part] = &[
     Part { name: "fmt", about: "formatting", run: || passed(run::cargo(&["fmt", "--all", "--check"])) },
     Part { name: "rules", about: "file sizes, unsafe only in sandbox", run: || passed(checks::rules()) },
     Part { name: "clippy", about: "lints", run: || passed(run::cargo(checks::CLIPPY)) },
-    Part { name: "rust", about: "Rust tests of the workspace", run: || passed(run::cargo(&["test", "--workspace", "--quiet"])) },
+    Part {
+        name: "rust",
+        about: "Rust tests of the workspace",
+        run: || passed(run::cargo(&["test", "--workspace", "--quiet"])),
+    },
 ];
 
 fn passed(result: Result<()>) -> Result<Outcome> {
