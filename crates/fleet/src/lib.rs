@@ -1,1 +1,19 @@
 //! Instances and containers: placement, lifecycle, metering, logs.
+//!
+//! A [`Fleet`] runs invocations. It keeps unpacked code on disk, makes a container for a call that finds none warm, drives it
+//! through init, invoke and shutdown as AWS Lambda does, writes what it logs, and measures what it uses. It admits whatever it
+//! is given: who may call and how often is decided above it (`invoker`).
+//!
+//! Promises: a call that was accepted by [`Fleet::invoke`] always gets a response and a report, whatever becomes of its
+//! container; nothing of a call that failed is seen by the next one; nothing is left behind by [`Fleet::shutdown`].
+#![forbid(unsafe_code)]
+
+mod call;
+mod config;
+mod error;
+mod fleet;
+
+pub use call::{Body, Call, ErrorKind, FunctionResponse, LogTail, Report, ResponseMode, Running, StartKind, StreamError};
+pub use config::FleetConfig;
+pub use error::{Error, PrepareError};
+pub use fleet::{ContainerStatus, Fleet, FleetStatus};

@@ -1,0 +1,139 @@
+//! One call: what goes in, what comes out.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lambent_model::RequestId;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Error;
+
+/// Whether the answer is collected or passed on as it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseMode {
+    /// Collected, bounded by [`lambent_model::limits::SYNC_RESPONSE_BYTES`].
+    Buffered,
+    /// Passed on as it comes.
+    Streaming,
+}
+
+/// Whether the caller wants the last 4 KB of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTail {
+    /// `LogType=None`.
+    None,
+    /// `LogType=Tail`.
+    Tail,
+}
+
+/// An invocation that was resolved and admitted.
+#[derive(Debug)]
+pub struct Call {
+    /// Its id.
+    pub request_id: RequestId,
+    /// The ARN it was called by, with the qualifier the caller used.
+    pub invoked_arn: String,
+    /// The event.
+    pub payload: Bytes,
+    /// `X-Amz-Client-Context`, decoded to JSON text.
+    pub client_context: Option<String>,
+    /// The Cognito identity, as JSON text.
+    pub cognito_identity: Option<String>,
+    /// `X-Amzn-Trace-Id`.
+    pub trace: Option<String>,
+    /// When the request reached this node.
+    pub received_at: Instant,
+    /// How the answer is wanted.
+    pub mode: ResponseMode,
+    /// Whether the log tail is wanted.
+    pub log_tail: LogTail,
+}
+
+/// An accepted call. The response may come long before the report: extensions may run on after it.
+#[derive(Debug)]
+pub struct Running {
+    /// What the function answered. An error of the channel means the same as `Err(Error::Lost)`.
+    pub response: oneshot::Receiver<Result<FunctionResponse, Error>>,
+    /// What it took. Comes after the response, and for a stream after its end.
+    pub finished: oneshot::Receiver<Report>,
+}
+
+/// What a function answered.
+#[derive(Debug)]
+pub enum FunctionResponse {
+    /// It returned.
+    Success {
+        /// What it said the body is; `application/json` unless it streams.
+        content_type: String,
+        /// The answer.
+        body: Body,
+    },
+    /// It failed; the caller gets `X-Amz-Function-Error` and the document.
+    FunctionError {
+        /// How it failed.
+        kind: ErrorKind,
+        /// The error document, JSON.
+        payload: Bytes,
+    },
+}
+
+/// The content of a successful answer.
+#[derive(Debug)]
+pub enum Body {
+    /// All of it.
+    Buffered(Bytes),
+    /// Pieces as they come; the channel is bounded, so a slow reader slows the function.
+    Stream(mpsc::Receiver<Result<Bytes, StreamError>>),
+}
+
+/// A stream that broke off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StreamError {
+    /// `Lambda-Runtime-Function-Error-Type`, or what the platform calls it, e.g. `Sandbox.Timedout`.
+    pub error_type: String,
+    /// The error document.
+    pub body: Bytes,
+}
+
+/// AWS's `FunctionError`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The only kind AWS still sends.
+    Unhandled,
+}
+
+impl std::fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unhandled => f.write_str("Unhandled"),
+        }
+    }
+}
+
+/// How a call found its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartKind {
+    /// It had run before.
+    Warm,
+    /// It was made for this call.
+    Cold,
+}
+
+/// What a call took.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// From handing the event over until the answer was whole and extensions were done.
+    pub duration: Duration,
+    /// What AWS would bill: whole milliseconds, init included.
+    pub billed: Duration,
+    /// The init phase, where this call waited for one.
+    pub init: Option<Duration>,
+    /// Most memory the container ever used, rounded up.
+    pub max_memory_mib: u32,
+    /// How the container was found.
+    pub start: StartKind,
+    /// From the request's arrival until user code got the event.
+    pub start_latency: Duration,
+    /// The last 4 KB of the call's log, where wanted.
+    pub log_tail: Option<Bytes>,
+}

@@ -1,0 +1,52 @@
+//! What a fleet is told at start.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a container may stay idle when nothing else was said.
+pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// How many containers a node keeps at once when nothing else was said.
+pub const DEFAULT_MAX_CONTAINERS: usize = 1_000;
+/// Bytes of unpacked code kept when nothing else was said.
+pub const DEFAULT_CODE_CACHE_BYTES: u64 = 20 * 1024 * 1024 * 1024;
+
+/// Settings of a [`crate::Fleet`], fixed at start.
+#[derive(Debug, Clone)]
+pub struct FleetConfig {
+    /// Where unpacked code and bootstraps are kept (`code/`, `opt/`, `runtime/` below it).
+    pub data_dir: PathBuf,
+    /// An idle container is ended after this long.
+    pub idle_timeout: Duration,
+    /// Containers at once, whatever they do; at the bound the least recently used idle one makes place, else calls are refused.
+    pub max_containers: usize,
+    /// Memory that containers may be promised together, in MiB; at the bound as with `max_containers`.
+    pub memory_mib: u64,
+    /// Bytes of unpacked code and layers kept; what no container uses is removed, least recently used first.
+    pub code_cache_bytes: u64,
+    /// Where functions reach AWS services (`AWS_ENDPOINT_URL`); none leaves the SDKs' own addresses.
+    pub aws_endpoint_url: Option<String>,
+    /// The interpreters to look for beside those on `PATH`; for tests and unusual machines.
+    pub interpreter_dirs: Vec<PathBuf>,
+}
+
+impl FleetConfig {
+    /// Defaults for a node that keeps its data in `data_dir` and may use the whole machine's memory.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            idle_timeout: DEFAULT_IDLE_TIMEOUT,
+            max_containers: DEFAULT_MAX_CONTAINERS,
+            memory_mib: machine_memory_mib(),
+            code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
+            aws_endpoint_url: None,
+            interpreter_dirs: Vec::new(),
+        }
+    }
+}
+
+/// The machine's memory as the kernel tells it; 4 GiB where it does not.
+fn machine_memory_mib() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    kib.unwrap_or(4 * 1024 * 1024) / 1024
+}
