@@ -47,6 +47,7 @@ impl FleetConfig {
 /// The machine's memory as the kernel tells it; 4 GiB where it does not.
 fn machine_memory_mib() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
+    let kib =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok());
     kib.unwrap_or(4 * 1024 * 1024) / 1024
 }

@@ -13,7 +13,9 @@ mod config;
 mod error;
 mod fleet;
 
-pub use call::{Body, Call, ErrorKind, FunctionResponse, LogTail, Report, ResponseMode, Running, StartKind, StreamError};
+pub use call::{
+    Body, Call, ErrorKind, FunctionResponse, LogTail, Report, ResponseMode, Running, StartKind, StreamError,
+};
 pub use config::FleetConfig;
 pub use error::{Error, PrepareError};
 pub use fleet::{ContainerStatus, Fleet, FleetStatus};
