@@ -1,8 +1,9 @@
 //! Who may do what: access keys, request signatures (SigV4), resource policies.
 //!
 //! [`keys`] holds the access keys of the accounts in the store; [`sigv4`] proves that a request was made with one of
-//! them, and makes such proofs for our own clients.
+//! them, and makes such proofs for our own clients; [`document`] judges requests by resource policies.
 #![forbid(unsafe_code)]
 
+pub mod document;
 pub mod keys;
 pub mod sigv4;

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod package;
 pub mod port;
 
 pub use error::Error;

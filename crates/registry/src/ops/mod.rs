@@ -1,0 +1,10 @@
+//! One file a resource, one method an operation.
+
+mod alias;
+mod function;
+mod layer;
+mod mapping;
+mod permission;
+mod settings;
+mod signing;
+mod url;
