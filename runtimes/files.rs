@@ -1,0 +1,16 @@
+//! The files of the language runtimes, as they are laid below `/var/runtime`.
+//!
+//! Included by path where they are written to disk: `#[path = "../../../runtimes/files.rs"] mod runtimes;`.
+
+/// Path below `/var/runtime` and content of every file.
+pub const FILES: &[(&str, &str)] = &[
+    ("python/bootstrap.py", include_str!("python/bootstrap.py")),
+    ("python/_lambent/__init__.py", include_str!("python/_lambent/__init__.py")),
+    ("python/_lambent/client.py", include_str!("python/_lambent/client.py")),
+    ("python/_lambent/context.py", include_str!("python/_lambent/context.py")),
+    ("python/_lambent/faults.py", include_str!("python/_lambent/faults.py")),
+    ("python/_lambent/handler.py", include_str!("python/_lambent/handler.py")),
+    ("python/_lambent/logs.py", include_str!("python/_lambent/logs.py")),
+    ("python/_lambent/loop.py", include_str!("python/_lambent/loop.py")),
+    ("python/_lambent/marshal.py", include_str!("python/_lambent/marshal.py")),
+];

@@ -1,0 +1,14 @@
+"""Lambent's Python runtime: fetches invocations from the Runtime API, calls the handler, sends back what it returned.
+
+It behaves as AWS's own client (`awslambdaric`) does, which `tests/clients/test_runtimes.py` proves by running both. It
+uses the standard library only, runs on CPython 3.8 and later, and imports little, since every import is part of a cold
+start.
+
+    loop      the life of the process: find the handler, then one invocation after another
+    client    the Runtime API over one kept-alive connection
+    handler   from `module.function` to a callable
+    context   the `context` argument
+    marshal   JSON in and out
+    faults    errors as the Runtime API and the logs show them
+    logs      the `logging` module, and the framed channel that keeps a record of several lines one event
+"""
