@@ -1,1 +1,24 @@
-//! The Lambda Runtime, Extensions and Telemetry API served into one container.
+//! The Lambda Runtime API, Extensions API and Telemetry API, served into one container.
+//!
+//! A [`RuntimeApi`] answers what runs inside one container: the runtime that asks for events and posts responses, the extensions
+//! that register and follow along, and whoever subscribes to telemetry. Its owner (`fleet`) hands it invocations with
+//! [`RuntimeApi::invoke`] and learns how each ended. It never learns about processes: that a runtime died is the owner's to
+//! notice, who then drops the handle.
+//!
+//! Everything that arrives here was written by code that nobody trusts. What it can make this process hold is bounded: connections,
+//! header sizes, bodies, queued telemetry.
+#![forbid(unsafe_code)]
+
+mod call;
+mod event;
+mod handle;
+
+pub use call::{
+    Body, Connect, ExtensionInfo, ExtensionKind, Identity, InFlight, Init, InitError, Invoke, Lifecycle, Response,
+    ResponseMode, ShutdownReason, StreamError,
+};
+pub use event::{
+    InitMetrics, InitPhase, InitializationType, PlatformEvent, ReportMetrics, RuntimeDoneMetrics, Span, Status,
+    TraceContext,
+};
+pub use handle::RuntimeApi;
