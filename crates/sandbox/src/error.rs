@@ -33,3 +33,8 @@ pub enum Error {
     #[error("the cell has ended")]
     Ended,
 }
+
+/// For `map_err`: wraps the cause with the step that failed.
+pub(crate) fn step(step: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::Step { step, source }
+}

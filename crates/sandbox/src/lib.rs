@@ -2,9 +2,18 @@
 //!
 //! A [`Sandbox`] makes [`Cell`]s: process trees that share nothing with the host but what their [`CellSpec`] names. The node talks
 //! to a cell through a tiny agent inside it; nobody else does. What the host cannot give is refused, never weakened silently.
+//!
+//! | back end | for | isolation |
+//! | --- | --- | --- |
+//! | [`sim`] | tests and machines without namespaces | none: ordinary child processes, limits by watching |
 
 mod error;
+mod owner;
+mod pidfd;
 pub mod port;
+mod procfs;
+pub mod sim;
+mod spawner;
 
 pub use error::Error;
 pub use port::{Barrier, Cell, CellSpec, ExitStatus, Mount, Process, ProcessSpec, Sandbox, Usage};

@@ -15,6 +15,11 @@ use crate::Error;
 /// The port of the Runtime API inside every cell: `AWS_LAMBDA_RUNTIME_API=127.0.0.1:9001`.
 pub const RUNTIME_API_PORT: u16 = 9001;
 
+/// Names the descriptor of the log pipe to the runtime inside.
+pub const LOG_PIPE_VARIABLE: &str = "_LAMBDA_TELEMETRY_LOG_FD";
+/// The log pipe's descriptor inside; the number Lambda itself uses.
+pub const LOG_PIPE_FD: i32 = 62;
+
 /// A directory or file of the host, visible read-only inside a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mount {

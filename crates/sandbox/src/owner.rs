@@ -1,0 +1,55 @@
+//! Who made a directory or cgroup: leftovers of a dead node are told from the work of a living one by their name alone.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::procfs;
+
+/// A node process: its number and when it started, so a reused number is not taken for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Owner {
+    pid: u32,
+    start: u64,
+}
+
+impl Owner {
+    /// This process.
+    pub(crate) fn me() -> Self {
+        let pid = std::process::id();
+        Self { pid, start: procfs::start_time(pid).unwrap_or(0) }
+    }
+
+    /// Whether that very process still runs.
+    pub(crate) fn alive(self) -> bool {
+        procfs::start_time(self.pid) == Some(self.start)
+    }
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.pid, self.start)
+    }
+}
+
+impl FromStr for Owner {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (pid, start) = text.split_once('-').ok_or(())?;
+        Ok(Self { pid: pid.parse().map_err(drop)?, start: start.parse().map_err(drop)? })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn survives_its_text_and_knows_the_dead() {
+        let me = Owner::me();
+        assert_eq!(me.to_string().parse::<Owner>().unwrap(), me);
+        assert!(me.alive());
+        assert!(!Owner { start: me.start + 1, ..me }.alive());
+        assert!("x-1".parse::<Owner>().is_err());
+    }
+}

@@ -1,0 +1,282 @@
+//! The back end without isolation: ordinary child processes, for tests and for machines that cannot give more.
+//!
+//! It keeps the promises of the port that need no privilege: programs start, end, are signalled and are counted; a cell's memory is
+//! watched and a process beyond it is killed as [`ExitStatus::OutOfMemory`]; `destroy` leaves nothing. What it cannot keep, it
+//! does not claim: paths of the inside ([`paths`]) are rewritten to a private directory, but the host's files, network and
+//! processes are all in reach, `/tmp` has no size limit, and mounts are not read-only. [`Sandbox::barriers`] says so.
+//!
+//! Every process carries `LAMBENT_SIM_CELL` in its environment. That mark, not the process group, is how stragglers are found: a
+//! daemon leaves its group, but its environment stays. (One that wipes its environment as well escapes; that is what cells are for.)
+
+mod paths;
+mod process;
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lambent_model::InstanceId;
+
+use crate::error::step;
+use crate::owner::Owner;
+use crate::port::{Barrier, Cell, CellSpec, Process, ProcessSpec, Sandbox, Usage};
+use crate::{Error, procfs};
+use paths::Paths;
+use process::Started;
+
+/// The environment variable that marks every process of a simulated cell.
+const MARK: &str = "LAMBENT_SIM_CELL";
+/// How often memory is looked at, and how long between two rounds of killing.
+const TICK: Duration = Duration::from_millis(20);
+/// Rounds of killing before `destroy` gives up on a process the kernel will not end (one stuck in a device, say).
+const KILL_ROUNDS: u32 = 250;
+/// Directories of one node: this and its [`Owner`].
+const PREFIX: &str = "sim-";
+
+/// Makes simulated cells.
+#[derive(Debug)]
+pub struct Sim {
+    parent: PathBuf,
+    owner: Owner,
+}
+
+impl Sim {
+    /// A back end that keeps its cells' private files below `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { parent: directory.into(), owner: Owner::me() }
+    }
+}
+
+#[async_trait]
+impl Sandbox for Sim {
+    fn name(&self) -> &'static str {
+        "sim"
+    }
+
+    async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
+        let home = self.parent.join(format!("{PREFIX}{}", self.owner)).join(spec.id.to_string());
+        let paths = Paths::make(&home, &spec.mounts).map_err(step("make the cell's directories"))?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(step("listen for the Runtime API"))?;
+        let address = listener.local_addr().map_err(step("read the Runtime API's address"))?.to_string();
+        let mark = format!("{MARK}={}/{}", self.owner, spec.id);
+        let shared = Arc::new(Shared { mark, home, started: Mutex::default() });
+        let watch = tokio::spawn(watch(Arc::downgrade(&shared), u64::from(spec.memory_mib) << 20)).abort_handle();
+        Ok(Arc::new(SimCell { id: spec.id, paths, listener: Mutex::new(Some(listener)), address, shared, watch }))
+    }
+
+    async fn recover(&self) -> Result<usize, Error> {
+        let parent = self.parent.clone();
+        let cleanup = move || recover(&parent);
+        tokio::task::spawn_blocking(cleanup).await.map_err(|_| Error::Ended)
+    }
+
+    fn barriers(&self) -> Vec<Barrier> {
+        let missing = |name, stops| Barrier {
+            name,
+            stops,
+            missing: Some("the sim back end has no isolation".to_owned()),
+            advice: Some("use the cell back end".to_owned()),
+            required: false,
+        };
+        vec![
+            missing("isolation", "a function from reaching the host's files, processes and network"),
+            missing("size of /tmp", "a function from filling the host's disk"),
+        ]
+    }
+}
+
+/// Ends what dead nodes left below `parent`; blocking.
+fn recover(parent: &Path) -> usize {
+    let Ok(entries) = std::fs::read_dir(parent) else { return 0 };
+    let mut cells = 0;
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|text| text.parse::<Owner>().ok());
+        let Some(owner) = owner.filter(|owner| !owner.alive()) else { continue };
+        kill_marked(&format!("{MARK}={owner}/"));
+        cells += std::fs::read_dir(entry.path()).map_or(0, Iterator::count);
+        if let Err(error) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a dead node's directory");
+        }
+    }
+    cells
+}
+
+/// Kills every process with this mark until none is left; blocking, bounded.
+fn kill_marked(mark: &str) -> bool {
+    for _ in 0..KILL_ROUNDS {
+        let left = procfs::with_environment(mark);
+        if left.is_empty() {
+            return true;
+        }
+        for (pid, _) in left {
+            process::kill(pid, libc::SIGKILL);
+        }
+        std::thread::sleep(TICK / 10);
+    }
+    false
+}
+
+/// What the cell's tasks share with its handle.
+#[derive(Debug)]
+struct Shared {
+    mark: String,
+    home: PathBuf,
+    started: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    ended: bool,
+    processes: Vec<Arc<Started>>,
+    peak: u64,
+    oom_kills: u64,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Every process known to be of this cell.
+    fn pids(&self) -> Vec<u32> {
+        let roots: Vec<u32> = self.state().processes.iter().filter(|p| p.alive()).map(|p| p.pid()).collect();
+        let mut pids: Vec<u32> = roots.into_iter().flat_map(procfs::tree).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
+    }
+
+    /// Ends it all; blocking. Idempotent.
+    fn end(&self) {
+        self.state().ended = true;
+        if !kill_marked(&self.mark) {
+            tracing::error!(cell = %self.home.display(), "processes of a cell outlive SIGKILL");
+        }
+        if let Err(error) = std::fs::remove_dir_all(&self.home)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(cell = %self.home.display(), %error, "cannot remove a cell's directory");
+        }
+        // The node's own directory goes with its last cell; fails, as it should, while others are in it.
+        let _ = self.home.parent().map(std::fs::remove_dir);
+    }
+}
+
+/// Kills the largest process whenever the cell's memory is beyond `limit` bytes, as the kernel would.
+async fn watch(cell: std::sync::Weak<Shared>, limit: u64) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(cell) = cell.upgrade() else { return };
+        let pids = cell.pids();
+        let used = procfs::footprint(&pids).memory_bytes;
+        let mut state = cell.state();
+        state.peak = state.peak.max(used);
+        if used <= limit {
+            continue;
+        }
+        let largest = pids.iter().copied().max_by_key(|pid| procfs::footprint(&[*pid]).memory_bytes);
+        if let Some(pid) = largest {
+            state.oom_kills += 1;
+            for process in state.processes.iter().filter(|process| process.pid() == pid) {
+                process.mark_out_of_memory();
+            }
+            process::kill(pid, libc::SIGKILL);
+        }
+    }
+}
+
+/// A simulated cell.
+struct SimCell {
+    id: InstanceId,
+    paths: Paths,
+    listener: Mutex<Option<TcpListener>>,
+    address: String,
+    shared: Arc<Shared>,
+    watch: tokio::task::AbortHandle,
+}
+
+impl Drop for SimCell {
+    fn drop(&mut self) {
+        self.watch.abort();
+        if !self.shared.state().ended {
+            self.shared.end();
+        }
+    }
+}
+
+#[async_trait]
+impl Cell for SimCell {
+    fn id(&self) -> InstanceId {
+        self.id
+    }
+
+    fn runtime_api_address(&self) -> String {
+        self.address.clone()
+    }
+
+    fn take_runtime_api(&self) -> Option<TcpListener> {
+        self.listener.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn inside_path(&self, path: &str) -> String {
+        self.paths.rewrite(path)
+    }
+
+    async fn spawn(&self, spec: ProcessSpec) -> Result<Process, Error> {
+        if self.shared.state().ended {
+            return Err(Error::Ended);
+        }
+        let (started, process) = process::start(&self.paths, &self.shared.mark, spec).await?;
+        let mut state = self.shared.state();
+        if state.ended {
+            // Destroyed while it was starting: `end` may have looked before it was there.
+            process::kill(started.pid(), libc::SIGKILL);
+            return Err(Error::Ended);
+        }
+        state.processes.retain(|process| process.alive());
+        state.processes.push(started);
+        Ok(process)
+    }
+
+    async fn signal(&self, pid: u32, signal: i32) -> Result<(), Error> {
+        let process = self.shared.state().processes.iter().find(|process| process.pid() == pid).cloned();
+        match process {
+            Some(process) => process.signal(signal).map_err(step("kill")),
+            None => Err(Error::Ended),
+        }
+    }
+
+    async fn connect(&self, port: u16) -> Result<std::net::TcpStream, Error> {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(step("connect"))?;
+        stream.into_std().map_err(step("connect"))
+    }
+
+    async fn usage(&self) -> Result<Usage, Error> {
+        let used = procfs::footprint(&self.shared.pids());
+        let mut state = self.shared.state();
+        if state.ended {
+            return Err(Error::Ended);
+        }
+        state.peak = state.peak.max(used.memory_bytes);
+        Ok(Usage {
+            memory_bytes: used.memory_bytes,
+            memory_peak_bytes: state.peak,
+            cpu: used.cpu,
+            oom_kills: state.oom_kills,
+            processes: used.threads,
+        })
+    }
+
+    async fn destroy(&self) {
+        self.watch.abort();
+        let shared = self.shared.clone();
+        if tokio::task::spawn_blocking(move || shared.end()).await.is_err() {
+            tracing::error!(cell = %self.id, "the clean-up of a cell did not end");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What [`Sandbox`](lambent_sandbox::Sandbox) and [`Cell`](lambent_sandbox::Cell) promise, whichever back end keeps it.
+
+use std::io::Write;
+
+use lambent_sandbox::{Error, ExitStatus, Mount};
+use tokio::io::AsyncReadExt;
+
+use crate::support::{self, Bench, program, run, shell, spec};
+
+/// Each promise, once for each back end.
+macro_rules! promises {
+    ($($promise:ident),* $(,)?) => {
+        mod on_sim {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                if let Some(bench) = crate::support::sim() { super::$promise(bench).await }
+            })*
+        }
+    };
+}
+
+promises!(
+    exit_codes_and_signals_arrive,
+    output_arrives_on_its_own_pipe,
+    environment_is_exactly_what_was_given,
+    a_program_that_cannot_run_is_refused,
+    signals_reach_the_whole_group,
+    runtime_api_is_reachable_and_given_out_once,
+    ports_inside_are_reachable,
+    mounts_are_where_they_were_put,
+    log_pipe_is_named_by_the_environment,
+    memory_hogs_are_killed_and_reported,
+    a_flood_of_output_does_not_stop_others,
+    destroy_ends_everything,
+    drop_ends_everything,
+);
+
+async fn exit_codes_and_signals_arrive(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    assert_eq!(run(&cell, shell("exit 0")).await.exit, ExitStatus::Code(0));
+    assert_eq!(run(&cell, shell("exit 37")).await.exit, ExitStatus::Code(37));
+    assert_eq!(run(&cell, shell("kill -SEGV $$")).await.exit, ExitStatus::Signal(11));
+    cell.destroy().await;
+}
+
+async fn output_arrives_on_its_own_pipe(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let outcome = run(&cell, shell("echo to-out; echo to-err >&2; echo by-path > /dev/stdout")).await;
+    assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("to-out\nby-path\n", "to-err\n"));
+    cell.destroy().await;
+}
+
+async fn environment_is_exactly_what_was_given(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let mut process = program(&["/usr/bin/env"]);
+    process.env = vec![("GREETING".into(), "grüß dich".into()), ("EMPTY".into(), String::new())];
+    let outcome = run(&cell, process).await;
+    let mut lines: Vec<&str> = outcome.stdout.lines().collect();
+    lines.retain(|line| !line.starts_with("TMPDIR=") && !line.starts_with("LAMBENT_SIM_CELL="));
+    lines.sort_unstable();
+    assert_eq!(lines, ["EMPTY=", "GREETING=grüß dich"]);
+    cell.destroy().await;
+}
+
+async fn a_program_that_cannot_run_is_refused(bench: Bench) {
+    let code = tempfile::tempdir().unwrap();
+    std::fs::write(code.path().join("not-executable"), "#!/bin/sh\n").unwrap();
+    let write_mode = |name: &str, text: &str| {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.create(true).write(true).mode(0o755).open(code.path().join(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+    };
+    write_mode("no-format", "echo hi\n");
+    write_mode("no-interpreter", "#!/does/not/exist\n");
+    open_to_all(code.path());
+    let mut spec = spec();
+    spec.mounts.push(Mount { source: code.path().into(), target: "/var/task".into() });
+    let cell = bench.sandbox.create(spec).await.unwrap();
+    for name in ["missing", "not-executable", "no-format", "no-interpreter"] {
+        let path = format!("/var/task/{name}");
+        let refused = cell.spawn(program(&[&path])).await;
+        assert!(matches!(&refused, Err(Error::Exec { path: named, .. }) if *named == path), "{name}: {refused:?}");
+    }
+    assert_eq!(run(&cell, shell("exit 0")).await.exit, ExitStatus::Code(0), "a refusal harms nothing");
+    cell.destroy().await;
+}
+
+async fn signals_reach_the_whole_group(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let mut process = cell.spawn(shell("sleep 1000 & echo up; wait")).await.unwrap();
+    let mut stdout = tokio::net::unix::pipe::Receiver::from_owned_fd(process.stdout).unwrap();
+    let mut line = [0; 3];
+    stdout.read_exact(&mut line).await.unwrap();
+    cell.signal(process.pid, 15).await.unwrap();
+    let exit = tokio::time::timeout(support::PATIENCE, &mut process.exit).await.unwrap().unwrap();
+    assert_eq!(exit, ExitStatus::Signal(15));
+    // The background process held the pipe as well: its end of file says that it ended, too.
+    tokio::time::timeout(support::PATIENCE, stdout.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
+    cell.signal(process.pid, 15).await.ok();
+    cell.destroy().await;
+}
+
+async fn runtime_api_is_reachable_and_given_out_once(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let listener = cell.take_runtime_api().unwrap();
+    assert!(cell.take_runtime_api().is_none());
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    let address = cell.runtime_api_address();
+    let (host, port) = address.split_once(':').unwrap();
+    let client = format!("exec 3<>/dev/tcp/{host}/{port}; head -c 5 <&3");
+    let client = cell.spawn(program(&["/bin/bash", "-c", &client])).await.unwrap();
+    let (stream, _) = tokio::time::timeout(support::PATIENCE, listener.accept()).await.unwrap().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut { stream }, b"hello").await.unwrap();
+    assert_eq!(support::finish(client).await.stdout, "hello");
+    cell.destroy().await;
+}
+
+async fn ports_inside_are_reachable(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let server = "import socket; s=socket.create_server(('127.0.0.1',0)); print(s.getsockname()[1],flush=True); \
+                  c=s.accept()[0]; c.sendall(b'welcome'); c.close()";
+    let process = cell.spawn(program(&[PYTHON, "-c", server])).await.unwrap();
+    let mut stdout = tokio::net::unix::pipe::Receiver::from_owned_fd(process.stdout).unwrap();
+    let mut port = String::new();
+    while !port.ends_with('\n') {
+        port.push(char::from(stdout.read_u8().await.expect("the server says its port")));
+    }
+    let stream = cell.connect(port.trim().parse().unwrap()).await.unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let mut stream = tokio::net::TcpStream::from_std(stream).unwrap();
+    let mut greeting = String::new();
+    stream.read_to_string(&mut greeting).await.unwrap();
+    assert_eq!(greeting, "welcome");
+    assert!(cell.connect(1).await.is_err(), "nobody listens there");
+    cell.destroy().await;
+}
+
+async fn mounts_are_where_they_were_put(bench: Bench) {
+    let code = tempfile::tempdir().unwrap();
+    std::fs::write(code.path().join("data"), "payload").unwrap();
+    open_to_all(code.path());
+    let mut spec = spec();
+    spec.mounts.push(Mount { source: code.path().into(), target: "/var/task".into() });
+    let cell = bench.sandbox.create(spec).await.unwrap();
+    let mut cat = program(&["/bin/cat", "/var/task/data", "data"]);
+    cat.cwd = "/var/task".into();
+    assert_eq!(run(&cell, cat).await.stdout, "payloadpayload");
+    let scratch = program(&["/bin/cp", "/var/task/data", "/tmp/copy"]);
+    assert_eq!(run(&cell, scratch).await.exit, ExitStatus::Code(0));
+    assert_eq!(run(&cell, program(&["/bin/cat", "/tmp/copy"])).await.stdout, "payload");
+    cell.destroy().await;
+    assert!(code.path().join("data").exists(), "what was mounted stays");
+}
+
+async fn log_pipe_is_named_by_the_environment(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let mut process = program(&["/bin/bash", "-c", "echo framed >&$_LAMBDA_TELEMETRY_LOG_FD"]);
+    process.log_pipe = true;
+    let mut process = cell.spawn(process).await.unwrap();
+    let log = support::read_all(process.log_pipe.take().unwrap()).await;
+    assert_eq!(log, b"framed\n");
+    assert_eq!(support::finish(process).await.exit, ExitStatus::Code(0));
+    assert!(cell.spawn(shell("true")).await.unwrap().log_pipe.is_none());
+    cell.destroy().await;
+}
+
+async fn memory_hogs_are_killed_and_reported(bench: Bench) {
+    let mut spec = spec();
+    spec.memory_mib = 64;
+    let cell = bench.sandbox.create(spec).await.unwrap();
+    let hog = "import time\nkeep=[]\nwhile True:\n keep.append(bytearray(b'x'*(4<<20)))\n time.sleep(0.005)";
+    let outcome = run(&cell, program(&[PYTHON, "-c", hog])).await;
+    assert_eq!(outcome.exit, ExitStatus::OutOfMemory);
+    let usage = cell.usage().await.unwrap();
+    assert!(usage.oom_kills >= 1, "{usage:?}");
+    assert!(usage.memory_peak_bytes > 16 << 20, "{usage:?}");
+    assert_eq!(run(&cell, shell("echo well")).await.stdout, "well\n", "the cell survives");
+    cell.destroy().await;
+}
+
+async fn a_flood_of_output_does_not_stop_others(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let flood = cell.spawn(shell("exec yes")).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(run(&cell, shell("echo calm")).await.stdout, "calm\n");
+    }
+    // Nobody reads: the pipe is full and bounds what a flood costs.
+    assert!(cell.usage().await.unwrap().memory_bytes < 128 << 20);
+    cell.signal(flood.pid, 9).await.unwrap();
+    assert_eq!(flood.exit.await.unwrap(), ExitStatus::Signal(9));
+    cell.destroy().await;
+}
+
+/// A daemon that left its process group, and the number it runs under on the host.
+async fn with_daemon(bench: &Bench) -> (std::sync::Arc<dyn lambent_sandbox::Cell>, Vec<u32>) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let marker = format!("100{}", uuid_digits(&cell.id().to_string()));
+    let line = format!("setsid sleep {marker} >/dev/null 2>&1 </dev/null & sleep {marker}");
+    let process = cell.spawn(shell(&line)).await.unwrap();
+    drop((process.stdout, process.stderr));
+    support::until("the daemon runs", || processes_named(&marker).len() == 2).await;
+    let pids = processes_named(&marker);
+    (cell, pids)
+}
+
+async fn destroy_ends_everything(bench: Bench) {
+    let (cell, pids) = with_daemon(&bench).await;
+    cell.destroy().await;
+    assert!(!pids.iter().any(|&pid| support::alive(pid)), "destroy waits");
+    assert!(support::is_empty(bench.directory.path()));
+    assert!(matches!(cell.spawn(shell("true")).await, Err(Error::Ended)));
+    assert!(matches!(cell.usage().await, Err(Error::Ended)));
+    cell.destroy().await;
+}
+
+async fn drop_ends_everything(bench: Bench) {
+    let (cell, pids) = with_daemon(&bench).await;
+    drop(cell);
+    support::until("nothing is left", || {
+        !pids.iter().any(|&pid| support::alive(pid)) && support::is_empty(bench.directory.path())
+    })
+    .await;
+}
+
+const PYTHON: &str = "/usr/bin/python3";
+
+/// Lets the unprivileged user of a cell in, as the code cache does.
+fn open_to_all(directory: &std::path::Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Digits that no other test uses, from an id.
+fn uuid_digits(id: &str) -> String {
+    id.chars().filter(char::is_ascii_digit).take(8).collect()
+}
+
+/// Host processes with this argument.
+fn processes_named(argument: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"sleep\0") && line.split(|&byte| byte == 0).any(|part| part == argument.as_bytes())
+    };
+    pids.filter(has).collect()
+}

@@ -1,0 +1,6 @@
+//! One conformance suite that every back end passes, and what only the isolating one must.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod conformance;
+mod support;
