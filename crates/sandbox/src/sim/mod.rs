@@ -93,7 +93,8 @@ fn recover(parent: &Path) -> usize {
     let mut cells = 0;
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|text| text.parse::<Owner>().ok());
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|text| text.parse::<Owner>().ok());
         let Some(owner) = owner.filter(|owner| !owner.alive()) else { continue };
         kill_marked(&format!("{MARK}={owner}/"));
         cells += std::fs::read_dir(entry.path()).map_or(0, Iterator::count);

@@ -92,7 +92,14 @@ pub(super) async fn start(paths: &Paths, mark: &str, spec: ProcessSpec) -> Resul
 }
 
 /// The command, its own process group, its environment rewritten and marked.
-fn command(paths: &Paths, mark: &str, program: &str, cwd: &str, spec: &ProcessSpec, log_end: Option<OwnedFd>) -> Command {
+fn command(
+    paths: &Paths,
+    mark: &str,
+    program: &str,
+    cwd: &str,
+    spec: &ProcessSpec,
+    log_end: Option<OwnedFd>,
+) -> Command {
     let mut command = Command::new(paths.rewrite(program));
     command.args(spec.argv.iter().skip(1).map(|argument| paths.rewrite_list(argument)));
     command.current_dir(cwd).env_clear().env("TMPDIR", paths.rewrite("/tmp"));
