@@ -1,0 +1,226 @@
+//! The cell's file system: a read-only tree of the host's runtime directories, and what must be the cell's own.
+//!
+//! | path | is |
+//! | --- | --- |
+//! | `/usr`, `/bin`, `/sbin`, `/lib*` | the host's, read-only, no set-user-id, no devices (what is a link on the host is the same link) |
+//! | `/etc` | made up ([`etc`]), with the host's certificates and loader cache |
+//! | `/dev` | six harmless devices, the descriptor links, `/dev/shm`; no terminal |
+//! | `/proc` | of the cell's own process ids; only the entries in [`PROC_ALLOWED`], `/proc/sys` read-only, memory as the cell's |
+//! | `/sys`, `/run`, ... | empty |
+//! | `/tmp` | memory-backed, of the size asked for |
+//! | mounts of the specification | the host's, read-only |
+//!
+//! Host trees are taken with `open_tree` while the agent still has the node's identity, so that the node's private directories can
+//! be given without opening their parents to the cell's user; they are attached later, from the descriptors.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use libc::{MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::etc;
+use super::sys::{Below, move_mount, new_filesystem, open_tree, restrict};
+use crate::wire::Build;
+
+/// Where the new root is put together: a directory that every host has, and that nothing below needs from the host.
+const STAGE: &str = "/tmp";
+/// For everything that is the host's.
+const READ_ONLY: u64 = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+/// Room for the made-up files; their pages are few.
+const ROOT_SIZE: &str = "1m";
+const ROOT_INODES: &str = "2048";
+
+/// Programs and libraries.
+const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+/// Devices that hold no state of the host and control nothing.
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// Directories that are there even where nothing is mounted.
+const DIRECTORIES: [&str; 9] = ["var/task", "var/runtime", "var/tmp", "opt", "run", "mnt", "home", "srv", "media"];
+
+/// Entries of `/proc` beside the processes; all others are covered. Each is read by a language runtime or by its users' tools, and
+/// tells no more of the host than its size, age and load.
+const PROC_ALLOWED: [&str; 13] = [
+    "self",        // a link to the reader's own entry: descriptors, maps, limits
+    "thread-self", // the same for a thread
+    "mounts",      // a link into self
+    "net",         // a link into self: the cell's own network
+    "cpuinfo",     // Node's os.cpus(), numerical libraries choosing instructions
+    "stat",        // Node's os.cpus(), psutil
+    "uptime",      // os.uptime()
+    "loadavg",     // os.getloadavg()
+    "version",     // platform detection
+    "filesystems", // C libraries and coreutils, to skip pseudo file systems
+    "cgroups",     // the JVM's container detection
+    "meminfo",     // covered by one of the cell's own size
+    "sys",         // mounted read-only: kernel.*, vm.overcommit_memory, ... are read at start by Go, the JVM and jemalloc
+];
+
+/// A part of the host, held before it is attached.
+enum Part {
+    Tree { tree: OwnedFd, directory: bool },
+    Link(PathBuf),
+}
+
+/// Everything that is taken from the host.
+pub(super) struct Parts {
+    parts: Vec<(PathBuf, Part)>,
+}
+
+impl Parts {
+    /// Takes the trees, with the node's identity.
+    pub(super) fn collect(order: &Build) -> io::Result<Self> {
+        // Mounts made later on the host, and ours there, must not find each other.
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+        let mut parts = Vec::new();
+        for path in SYSTEM.iter().chain(etc::OF_THE_HOST) {
+            if let Some(part) = Part::of_the_host(Path::new(path))? {
+                parts.push((PathBuf::from(path), part));
+            }
+        }
+        for name in DEVICES {
+            let path = Path::new("/dev").join(name);
+            let tree = open_tree(&path, Below::Left)?;
+            restrict(&tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, Below::Left)?;
+            parts.push((path, Part::Tree { tree, directory: false }));
+        }
+        for (source, target) in &order.mounts {
+            parts.push((target.clone(), Part::tree(source)?));
+        }
+        Ok(Self { parts })
+    }
+
+    /// Puts the new root together at [`STAGE`], as the cell's user.
+    pub(super) fn assemble(self, order: &Build) -> io::Result<()> {
+        let root = filesystem(&[("mode", "0755"), ("size", ROOT_SIZE), ("nr_inodes", ROOT_INODES)])?;
+        move_mount(&root, Path::new(STAGE))?;
+        for directory in DIRECTORIES {
+            std::fs::create_dir_all(staged(directory))?;
+        }
+        etc::write(&staged("etc"), order)?;
+        for (target, part) in &self.parts {
+            part.attach(&staged(target)).map_err(|error| at(target, error))?;
+        }
+        devices(order)?;
+        own_proc(order)?;
+        let size = format!("{}m", order.ephemeral_mib);
+        // One inode a page at the most: tiny files must not cost more memory than large ones.
+        let inodes = (u64::from(order.ephemeral_mib) * 256).to_string();
+        attach_new(&filesystem(&[("mode", "1777"), ("size", &size), ("nr_inodes", &inodes)])?, "tmp")
+    }
+}
+
+impl Part {
+    /// A tree or link of the host, if it has it.
+    fn of_the_host(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.is_symlink() => Ok(Some(Self::Link(std::fs::read_link(path)?))),
+            Ok(_) => Self::tree(path).map(Some),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(at(path, error)),
+        }
+    }
+
+    fn tree(path: &Path) -> io::Result<Self> {
+        let directory = std::fs::metadata(path).map_err(|error| at(path, error))?.is_dir();
+        let tree = open_tree(path, Below::Included).map_err(|error| at(path, error))?;
+        restrict(&tree, READ_ONLY, Below::Included)?;
+        Ok(Self::Tree { tree, directory })
+    }
+
+    fn attach(&self, target: &Path) -> io::Result<()> {
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        match self {
+            Self::Link(to) => std::os::unix::fs::symlink(to, target),
+            Self::Tree { tree, directory: true } => {
+                std::fs::create_dir_all(target)?;
+                move_mount(tree, target)
+            }
+            Self::Tree { tree, directory: false } => {
+                if !target.exists() {
+                    std::fs::write(target, "")?;
+                }
+                move_mount(tree, target)
+            }
+        }
+    }
+}
+
+/// `/dev` beside the devices themselves.
+fn devices(order: &Build) -> io::Result<()> {
+    for (name, to) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+        std::os::unix::fs::symlink(to, staged("dev").join(name))?;
+    }
+    let size = format!("{}m", order.shared_mib);
+    attach_new(&filesystem(&[("mode", "1777"), ("size", &size), ("nr_inodes", "1024")])?, "dev/shm")
+}
+
+/// `/proc`, with everything covered that is not on the list; `/sys`, which is empty, serves as the cover of directories.
+fn own_proc(order: &Build) -> io::Result<()> {
+    let empty = filesystem(&[("mode", "0555"), ("size", "4k"), ("nr_inodes", "2")])?;
+    restrict(&empty, READ_ONLY | MOUNT_ATTR_NOEXEC, Below::Left)?;
+    attach_new(&empty, "sys")?;
+
+    let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    // Processes that one may not trace, the agent first of all, do not show.
+    let proc = new_filesystem(c"proc", &[("hidepid", "invisible")], attributes)?;
+    attach_new(&proc, "proc")?;
+    for entry in std::fs::read_dir(staged("proc"))? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_str().unwrap_or_default();
+        let a_process = name.bytes().all(|byte| byte.is_ascii_digit());
+        if a_process || PROC_ALLOWED.contains(&name) || entry.file_type()?.is_symlink() {
+            continue;
+        }
+        let cover = if entry.file_type()?.is_dir() { "sys" } else { "dev/null" };
+        move_mount(&open_tree(&staged(cover), Below::Left)?, &entry.path()).map_err(|error| at(&entry.path(), error))?;
+    }
+    let sys = open_tree(&staged("proc/sys"), Below::Included)?;
+    restrict(&sys, attributes | MOUNT_ATTR_RDONLY, Below::Included)?;
+    move_mount(&sys, &staged("proc/sys"))?;
+
+    // A runtime sizes its heap by this file: what it sees must be the cell's memory, not the host's.
+    let meminfo = staged("etc/.meminfo");
+    std::fs::write(&meminfo, etc::meminfo(order.memory_mib))?;
+    move_mount(&open_tree(&meminfo, Below::Left)?, &staged("proc/meminfo"))
+}
+
+/// Makes the staged tree the root, lets go of the host's, and seals it.
+pub(super) fn enter() -> io::Result<()> {
+    nix::unistd::chdir(STAGE)?;
+    // Both arguments the same: the old root lands on top of the new one, and is taken off there without needing a directory.
+    nix::unistd::pivot_root(".", ".")?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    nix::unistd::chdir("/")?;
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_CLOEXEC;
+    let root = nix::fcntl::open("/", flags, nix::sys::stat::Mode::empty())?;
+    restrict(&root, READ_ONLY, Below::Left)
+}
+
+/// A memory-backed file system of the cell's own.
+fn filesystem(options: &[(&str, &str)]) -> io::Result<OwnedFd> {
+    new_filesystem(c"tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)
+}
+
+/// Makes a directory of the new root and mounts there.
+fn attach_new(tree: &OwnedFd, directory: &str) -> io::Result<()> {
+    let target = staged(directory);
+    std::fs::create_dir_all(&target)?;
+    move_mount(tree, &target).map_err(|error| at(&target, error))
+}
+
+/// Where a path of the inside is while the root is put together.
+fn staged(inside: impl AsRef<Path>) -> PathBuf {
+    let inside = inside.as_ref();
+    Path::new(STAGE).join(inside.strip_prefix("/").unwrap_or(inside))
+}
+
+/// Keeps the error's number, which is what crosses to the node, and says where on standard error, which is where a person debugs it.
+fn at(path: &Path, error: io::Error) -> io::Error {
+    eprintln!("cell agent: {}: {error}", path.display());
+    error
+}

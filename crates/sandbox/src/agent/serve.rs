@@ -1,0 +1,111 @@
+//! The agent's life once the cell is made: start programs, reap them, pass signals on, end with the node.
+
+use std::collections::HashSet;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, sigaction, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+use super::{exec, network};
+use crate::wire::{self, FromAgent, ToAgent};
+
+/// Serves the node until it lets go. Leaving means the end of everything in the cell: this is its pid 1.
+pub(super) fn serve(socket: &OwnedFd) -> i32 {
+    Agent { socket, children: HashSet::new() }.run().map_or(1, |()| 0)
+}
+
+struct Agent<'a> {
+    socket: &'a OwnedFd,
+    /// Programs that were started and not yet reaped. Orphans of theirs come here, too, but nobody waits for those.
+    children: HashSet<i32>,
+}
+
+impl Agent<'_> {
+    fn run(mut self) -> io::Result<()> {
+        // The nursery ignores this signal so that the kernel reaps for it; here it is waited for.
+        let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+        // SAFETY: the default action runs no code of ours.
+        unsafe { sigaction(Signal::SIGCHLD, &default) }?;
+        let mut child_ended = SigSet::empty();
+        child_ended.add(Signal::SIGCHLD);
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&child_ended), None)?;
+        let mut ended = SignalFd::with_flags(&child_ended, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        loop {
+            let mut waits =
+                [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN), PollFd::new(ended.as_fd(), PollFlags::POLLIN)];
+            match poll(&mut waits, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                result => result?,
+            };
+            let [order, child] = waits.map(|wait| wait.any().unwrap_or(false));
+            if child {
+                while ended.read_signal()?.is_some() {}
+                self.reap()?;
+            }
+            if order && !self.obey()? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes one message. False at the end of file.
+    fn obey(&mut self) -> io::Result<bool> {
+        let Some((message, _)) = wire::receive::<ToAgent>(self.socket.as_fd())? else { return Ok(false) };
+        match message {
+            ToAgent::Build(_) => {}
+            ToAgent::Signal { pid, signal } => self.signal(pid, signal),
+            ToAgent::Socket { seq } => match network::tcp_socket() {
+                Ok(fd) => wire::send(self.socket.as_fd(), &FromAgent::Socket { seq, errno: 0 }, &[fd.as_fd()])?,
+                Err(error) => self.tell(&FromAgent::Socket { seq, errno: error.raw_os_error().unwrap_or(libc::EIO) })?,
+            },
+            ToAgent::Spawn(order) => match exec::spawn(&order) {
+                Ok(started) => {
+                    self.children.insert(started.pid);
+                    let message = FromAgent::Started { seq: order.seq, pid: started.pid.cast_unsigned() };
+                    let fds: Vec<_> = started.outputs.iter().map(AsFd::as_fd).collect();
+                    wire::send(self.socket.as_fd(), &message, &fds)?;
+                }
+                Err(exec::Refusal { step, exec, errno }) => {
+                    self.tell(&FromAgent::Refused { seq: order.seq, step: step.into(), exec, errno })?;
+                }
+            },
+        }
+        Ok(true)
+    }
+
+    /// To a program that is still unreaped, so its number is still its own, and to its group.
+    fn signal(&self, pid: u32, signal: i32) {
+        let pid = pid.cast_signed();
+        if let Ok(signal) = Signal::try_from(signal)
+            && self.children.contains(&pid)
+        {
+            let _ = killpg(Pid::from_raw(pid), signal);
+            // Once more for one that left its group; a signal pending twice is delivered once.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    fn reap(&mut self) -> io::Result<()> {
+        loop {
+            let (pid, code, signal) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                Ok(WaitStatus::Exited(pid, code)) => (pid, Some(code), 0),
+                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, None, signal as i32),
+                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
+                Ok(_) | Err(Errno::EINTR) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if self.children.remove(&pid.as_raw()) {
+                self.tell(&FromAgent::Exited { pid: pid.as_raw().cast_unsigned(), code, signal })?;
+            }
+        }
+    }
+
+    fn tell(&self, message: &FromAgent) -> io::Result<()> {
+        wire::send(self.socket.as_fd(), message, &[])
+    }
+}

@@ -1,0 +1,171 @@
+//! What the node and its agents say to each other: one JSON document a packet over `SOCK_SEQPACKET`, descriptors beside it.
+//!
+//! Packets are atomic and ordered, so neither side frames or reassembles, and the death of either is an end of file at the other.
+
+use std::borrow::Cow;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+
+use nix::sys::socket::{
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg, sendmsg, socketpair,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Longest message. Within a socket's default send buffer, and well beyond Lambda's 4 KiB of environment.
+const MAX_MESSAGE: usize = 128 << 10;
+/// Most descriptors beside one message.
+const MAX_FDS: usize = 4;
+
+/// Asks the nursery for one more agent; the agent's end of the cell's socket comes with it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Birth {}
+
+/// From the node to a cell's agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToAgent {
+    /// Its user ids are mapped: make the cell. Always the first message.
+    Build(Box<Build>),
+    /// Start a program.
+    Spawn(Spawn),
+    /// Send a signal to a program and its process group.
+    Signal { pid: u32, signal: i32 },
+    /// Make a TCP socket in the cell's network.
+    Socket { seq: u64 },
+}
+
+/// Everything the agent needs to know to make the cell.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Build {
+    /// Files to write `0` to, so as to join the cell's cgroups.
+    pub join: Vec<PathBuf>,
+    /// User and group inside.
+    pub uid: u32,
+    pub gid: u32,
+    /// Host path and path inside.
+    pub mounts: Vec<(PathBuf, PathBuf)>,
+    pub hostname: String,
+    pub memory_mib: u32,
+    pub ephemeral_mib: u32,
+    pub shared_mib: u32,
+    pub processes: u32,
+    pub port: u16,
+    /// Whether to make the device that leads out.
+    pub internet: bool,
+}
+
+/// A program to start.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Spawn {
+    pub seq: u64,
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub cwd: PathBuf,
+    pub log_pipe: bool,
+}
+
+/// From an agent to the node.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromAgent {
+    /// Sent by the nursery on the agent's behalf: the host's number of the agent; its pidfd comes with it.
+    Born { pid: u32 },
+    /// The cell is made; the listener comes with it, then the device that leads out where there is one.
+    Ready {
+        /// Each step and the microseconds it took.
+        took: Vec<(Cow<'static, str>, u64)>,
+    },
+    /// The cell cannot be made; the agent ends.
+    Failed { step: Cow<'static, str>, errno: i32 },
+    /// A program runs; stdout, stderr and, where asked for, the log pipe come with it.
+    Started { seq: u64, pid: u32 },
+    /// A program could not be started. `exec` says that it is the program's fault.
+    Refused { seq: u64, step: Cow<'static, str>, exec: bool, errno: i32 },
+    /// A program ended: an exit code, or else a signal.
+    Exited { pid: u32, code: Option<i32>, signal: i32 },
+    /// The socket that was asked for, or why there is none.
+    Socket { seq: u64, errno: i32 },
+}
+
+/// A connected pair: the node's end, and the end for the other side.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    Ok(socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?)
+}
+
+/// Sends one message. `WouldBlock` where the socket does not block and is full.
+pub(crate) fn send<T: Serialize>(socket: BorrowedFd<'_>, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let bytes = serde_json::to_vec(message)?;
+    if bytes.len() > MAX_MESSAGE || fds.len() > MAX_FDS {
+        return Err(io::Error::from_raw_os_error(libc::E2BIG));
+    }
+    let raw: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&raw)];
+    let control: &[ControlMessage<'_>] = if raw.is_empty() { &[] } else { &rights };
+    loop {
+        match sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(&bytes)], control, MsgFlags::MSG_NOSIGNAL, None) {
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(_) => return Ok(()),
+        }
+    }
+}
+
+/// Receives one message and its descriptors; none at the end of file.
+pub(crate) fn receive<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let mut bytes = vec![0; MAX_MESSAGE];
+    let mut control = nix::cmsg_space!([RawFd; MAX_FDS]);
+    let (length, fds) = loop {
+        let mut slices = [IoSliceMut::new(&mut bytes)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut control), flags) {
+            Err(nix::Error::EINTR) => {}
+            Err(error) => return Err(error.into()),
+            Ok(message) => {
+                let mut fds = Vec::new();
+                for item in message.cmsgs()? {
+                    if let ControlMessageOwned::ScmRights(raw) = item {
+                        // SAFETY: the kernel has just made these descriptors for this process; nobody else owns them.
+                        fds.extend(raw.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
+                    }
+                }
+                if message.flags.intersects(MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC) {
+                    return Err(io::Error::from_raw_os_error(libc::EMSGSIZE));
+                }
+                break (message.bytes, fds);
+            }
+        }
+    };
+    if length == 0 {
+        return Ok(None);
+    }
+    let message = serde_json::from_slice(bytes.get(..length).unwrap_or_default())?;
+    Ok(Some((message, fds)))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn messages_and_descriptors_cross_and_the_end_is_seen() {
+        let (a, b) = pair().unwrap();
+        let (read, write) = io::pipe().unwrap();
+        send(a.as_fd(), &FromAgent::Born { pid: 7 }, &[read.as_fd(), write.as_fd()]).unwrap();
+        let (message, fds) = receive::<FromAgent>(b.as_fd()).unwrap().unwrap();
+        assert!(matches!(message, FromAgent::Born { pid: 7 }));
+        assert_eq!(fds.len(), 2);
+        drop(a);
+        assert!(receive::<FromAgent>(b.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_too_long_or_no_message_is_refused() {
+        let (a, b) = pair().unwrap();
+        let long = Spawn { seq: 0, argv: vec!["x".repeat(MAX_MESSAGE)], env: vec![], cwd: "/".into(), log_pipe: false };
+        assert_eq!(send(a.as_fd(), &long, &[]).unwrap_err().raw_os_error(), Some(libc::E2BIG));
+        send(a.as_fd(), &"gibberish", &[]).unwrap();
+        assert!(receive::<ToAgent>(b.as_fd()).is_err());
+    }
+}
