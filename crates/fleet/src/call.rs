@@ -47,6 +47,25 @@ pub struct Call {
     pub mode: ResponseMode,
     /// Whether the log tail is wanted.
     pub log_tail: LogTail,
+    /// The caller's place among running calls; dropped just before the whole answer is handed back (for a stream: after its end).
+    pub permit: Option<Permit>,
+}
+
+/// Whatever the caller holds while the call runs. The fleet only drops it.
+pub struct Permit(Box<dyn std::any::Any + Send>);
+
+impl Permit {
+    /// Wraps what is to be dropped.
+    pub fn holding(held: impl std::any::Any + Send) -> Self {
+        Self(Box::new(held))
+    }
+}
+
+impl std::fmt::Debug for Permit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(_held) = self;
+        f.write_str("Permit")
+    }
 }
 
 /// An accepted call. The response may come long before the report: extensions may run on after it.

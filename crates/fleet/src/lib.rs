@@ -14,7 +14,7 @@ mod error;
 mod fleet;
 
 pub use call::{
-    Body, Call, ErrorKind, FunctionResponse, LogTail, Report, ResponseMode, Running, StartKind, StreamError,
+    Body, Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, ResponseMode, Running, StartKind, StreamError,
 };
 pub use config::FleetConfig;
 pub use error::{Error, PrepareError};

@@ -1,1 +1,17 @@
 //! One door for every invocation.
+//!
+//! An [`Invoker`] resolves function and qualifier in the registry's snapshot, checks that the version can run, admits the call
+//! or throttles it exactly as AWS Lambda does, hands it to the fleet and gives the answer back. Whoever invokes, be it the Lambda API, a
+//! function URL or (later) a queue, comes through here and nowhere else.
+#![forbid(unsafe_code)]
+
+mod admission;
+mod choice;
+mod error;
+mod invoke;
+mod trace;
+
+pub use admission::{Concurrency, ThrottleReason};
+pub use error::Error;
+pub use invoke::{Answer, Directory, Invocation, Invoker, Mode};
+pub use lambent_fleet::{Body, ErrorKind, LogTail, Report, StreamError};

@@ -1,0 +1,96 @@
+//! Why an invocation was refused, in AWS's words. What the function itself did wrong is no error here but an answer.
+
+use lambent_registry::State;
+
+use crate::ThrottleReason;
+
+/// An invocation that did not run. Each variant is one AWS error ([`Error::code`], [`Error::status`]); `Display` is AWS's message.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such function, version or alias.
+    #[error(transparent)]
+    Resolve(#[from] lambent_registry::Error),
+    /// The version cannot be invoked in the state it is in.
+    #[error("The operation cannot be performed at this time. The function is currently in the following state: {state:?}")]
+    NotReady {
+        /// The state.
+        state: State,
+    },
+    /// No concurrency is left.
+    #[error("Rate Exceeded.")]
+    Throttled {
+        /// AWS's `Reason`.
+        reason: ThrottleReason,
+    },
+    /// The event is larger than AWS takes.
+    #[error("Request must be smaller than {limit} bytes for the InvokeFunction operation")]
+    TooLarge {
+        /// The bound.
+        limit: usize,
+    },
+    /// The runtime of the function is not on this machine.
+    #[error("The runtime {runtime} is not available on this machine. Available: {found}")]
+    NoRuntime {
+        /// What it asks for.
+        runtime: String,
+        /// What there is.
+        found: String,
+    },
+    /// The node failed; the cause is for the log, not for the caller. Calling again is safe.
+    #[error("The AWS Lambda service encountered an internal error.")]
+    Service(#[source] lambent_fleet::Error),
+    /// The node is shutting down; another one, or this one later, will take the call.
+    #[error("The service is shutting down.")]
+    ShuttingDown,
+}
+
+impl Error {
+    /// AWS's error code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Resolve(error) => error.code(),
+            Self::NotReady { .. } => "ResourceConflictException",
+            Self::Throttled { .. } => "TooManyRequestsException",
+            Self::TooLarge { .. } => "RequestEntityTooLargeException",
+            Self::NoRuntime { .. } => "InvalidRuntimeException",
+            Self::Service(_) | Self::ShuttingDown => "ServiceException",
+        }
+    }
+
+    /// The HTTP status AWS sends with [`Error::code`].
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Resolve(error) => error.status(),
+            Self::NotReady { .. } => 409,
+            Self::Throttled { .. } => 429,
+            Self::TooLarge { .. } => 413,
+            Self::NoRuntime { .. } => 502,
+            Self::Service(_) => 500,
+            Self::ShuttingDown => 503,
+        }
+    }
+
+    /// AWS's `Reason` member, which only throttling has.
+    pub fn reason(&self) -> Option<ThrottleReason> {
+        match self {
+            Self::Throttled { reason } => Some(*reason),
+            _ => None,
+        }
+    }
+}
+
+impl From<lambent_fleet::Error> for Error {
+    fn from(error: lambent_fleet::Error) -> Self {
+        match error {
+            lambent_fleet::Error::ShuttingDown => Self::ShuttingDown,
+            // A full node is what AWS calls a concurrency limit: the caller's SDK backs off and tries again.
+            lambent_fleet::Error::Full { .. } => {
+                Self::Throttled { reason: ThrottleReason::ConcurrentInvocationLimitExceeded }
+            }
+            lambent_fleet::Error::NoRuntime { runtime, found } => Self::NoRuntime { runtime, found },
+            lambent_fleet::Error::Prepare(_) | lambent_fleet::Error::Sandbox(_) | lambent_fleet::Error::Lost => {
+                Self::Service(error)
+            }
+        }
+    }
+}

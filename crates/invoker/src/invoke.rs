@@ -1,0 +1,216 @@
+//! An invocation: resolve, check, admit, run, answer. In that order, because AWS's errors show that order.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lambent_fleet::{Body, Call, ErrorKind, Fleet, FunctionResponse, LogTail, Permit, Report, ResponseMode};
+use lambent_model::{Clock, FunctionArn, FunctionVersion, Qualifier, RequestId, Version, limits};
+use lambent_registry::{Registry, Resolved, State};
+use tokio::sync::oneshot;
+
+use crate::admission::{Admission, Concurrency};
+use crate::choice::Choice;
+use crate::{Error, trace};
+
+/// What an invoker needs of the control plane: an in-memory snapshot.
+pub trait Directory: Send + Sync + 'static {
+    /// What function and qualifier stand for now.
+    fn resolve(&self, arn: &FunctionArn, qualifier: Option<&Qualifier>) -> Result<Resolved, lambent_registry::Error>;
+
+    /// The sum of all reserved concurrency of the account.
+    fn reserved_total(&self) -> u32;
+}
+
+impl Directory for Registry {
+    fn resolve(&self, arn: &FunctionArn, qualifier: Option<&Qualifier>) -> Result<Resolved, lambent_registry::Error> {
+        Registry::resolve(self, arn, qualifier)
+    }
+
+    fn reserved_total(&self) -> u32 {
+        0
+    }
+}
+
+/// A request to run a function.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Which function.
+    pub function: FunctionArn,
+    /// Which version of it.
+    pub qualifier: Option<Qualifier>,
+    /// The id the caller is told.
+    pub request_id: RequestId,
+    /// The event.
+    pub payload: Bytes,
+    /// `X-Amz-Client-Context`, decoded to JSON text.
+    pub client_context: Option<String>,
+    /// The Cognito identity, as JSON text.
+    pub cognito_identity: Option<String>,
+    /// `X-Amzn-Trace-Id` as the caller sent it.
+    pub trace: Option<String>,
+    /// How the answer is wanted.
+    pub mode: Mode,
+    /// When the request reached this node.
+    pub received_at: Instant,
+}
+
+/// How the answer is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Whole.
+    Buffered {
+        /// Whether with the end of the log.
+        log_tail: LogTail,
+    },
+    /// As it comes.
+    Streaming {
+        /// Whether with the end of the log, after the stream.
+        log_tail: LogTail,
+    },
+}
+
+/// What a function answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// `X-Amz-Executed-Version`.
+    pub executed_version: Version,
+    /// The id of the invocation.
+    pub request_id: RequestId,
+    /// `X-Amz-Function-Error`; the body then is the error document.
+    pub error: Option<ErrorKind>,
+    /// What the function said its answer is.
+    pub content_type: String,
+    /// The answer.
+    pub body: Body,
+    /// The end of the log, for [`Mode::Buffered`] that asked for it.
+    pub log_tail: Option<Bytes>,
+    /// What the invocation took, once it is over; none when that was waited for already. Streams learn their log tail here.
+    pub finished: Option<oneshot::Receiver<Report>>,
+}
+
+/// The one door.
+pub struct Invoker {
+    directory: Arc<dyn Directory>,
+    fleet: Arc<Fleet>,
+    admission: Arc<Admission>,
+    choice: Choice,
+    clock: Arc<dyn Clock>,
+    draining: AtomicBool,
+}
+
+impl Invoker {
+    /// A door in front of `fleet`. `seed` decides what is left to chance.
+    pub fn new(
+        directory: Arc<dyn Directory>,
+        fleet: Arc<Fleet>,
+        limits: Concurrency,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            directory,
+            fleet,
+            admission: Admission::new(limits),
+            choice: Choice::seeded(seed),
+            clock,
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Runs a function and gives its answer. When this future is dropped the function runs on, as on AWS.
+    #[tracing::instrument(name = "invoke", level = "info", skip_all, fields(function = %invocation.function, request_id = %invocation.request_id))]
+    pub async fn invoke(&self, invocation: Invocation) -> Result<Answer, Error> {
+        let (resolved, permit) = self.admit(&invocation)?;
+        let invoked_arn = resolved.invoked_arn;
+        let version = self.choice.version(resolved.version, resolved.additional);
+        let request_id = invocation.request_id;
+        let (mode, log_tail) = match invocation.mode {
+            Mode::Buffered { log_tail } => (ResponseMode::Buffered, log_tail),
+            Mode::Streaming { log_tail } => (ResponseMode::Streaming, log_tail),
+        };
+        let call = self.call(invocation, &version, invoked_arn, (mode, log_tail), permit);
+        let executed_version = version.version;
+        let running = self.fleet.invoke(version, call).await?;
+        let response = running.response.await.unwrap_or(Err(lambent_fleet::Error::Lost))?;
+        let (error, content_type, body) = match response {
+            FunctionResponse::Success { content_type, body } => (None, content_type, body),
+            FunctionResponse::FunctionError { kind, payload } => {
+                (Some(kind), "application/json".to_owned(), Body::Buffered(payload))
+            }
+        };
+        let mut answer =
+            Answer { executed_version, request_id, error, content_type, body, log_tail: None, finished: None };
+        match (mode, log_tail) {
+            // The tail holds the END and REPORT lines, so it is there only when all is over.
+            (ResponseMode::Buffered, LogTail::Tail) => {
+                answer.log_tail = running.finished.await.ok().and_then(|report| report.log_tail);
+            }
+            _ => answer.finished = Some(running.finished),
+        }
+        Ok(answer)
+    }
+
+    /// `InvocationType=DryRun`: whether the invocation would be let in. Nothing runs.
+    pub fn dry_run(&self, invocation: &Invocation) -> Result<Version, Error> {
+        let (resolved, _permit) = self.admit(invocation)?;
+        Ok(resolved.version.version)
+    }
+
+    /// Refuses new invocations and waits until the running ones have been answered, at most `grace`.
+    pub async fn drain(&self, grace: Duration) {
+        self.draining.store(true, Ordering::Release);
+        let _ = tokio::time::timeout(grace, self.admission.empty()).await;
+    }
+
+    /// Invocations running now.
+    pub fn running(&self) -> u32 {
+        self.admission.running()
+    }
+
+    fn admit(&self, invocation: &Invocation) -> Result<(Resolved, crate::admission::Permit), Error> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(Error::ShuttingDown);
+        }
+        let resolved = self.directory.resolve(&invocation.function, invocation.qualifier.as_ref())?;
+        if invocation.payload.len() > limits::SYNC_REQUEST_BYTES {
+            return Err(Error::TooLarge { limit: limits::SYNC_REQUEST_BYTES });
+        }
+        match resolved.state {
+            State::Active => {}
+            state @ (State::Pending | State::Failed) => return Err(Error::NotReady { state }),
+        }
+        let permit = self
+            .admission
+            .admit(&invocation.function, resolved.reserved_concurrency, self.directory.reserved_total())
+            .map_err(|reason| {
+                metrics::counter!("lambent_throttles_total", "function" => invocation.function.name.to_string()).increment(1);
+                Error::Throttled { reason }
+            })?;
+        Ok((resolved, permit))
+    }
+
+    fn call(
+        &self,
+        invocation: Invocation,
+        version: &FunctionVersion,
+        invoked_arn: String,
+        (mode, log_tail): (ResponseMode, LogTail),
+        permit: crate::admission::Permit,
+    ) -> Call {
+        let trace = trace::header(invocation.trace, version.tracing, self.clock.now(), self.choice.trace());
+        Call {
+            request_id: invocation.request_id,
+            invoked_arn,
+            payload: invocation.payload,
+            client_context: invocation.client_context,
+            cognito_identity: invocation.cognito_identity,
+            trace: Some(trace),
+            received_at: invocation.received_at,
+            mode,
+            log_tail,
+            permit: Some(Permit::holding(permit)),
+        }
+    }
+}
