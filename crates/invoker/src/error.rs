@@ -11,7 +11,9 @@ pub enum Error {
     #[error(transparent)]
     Resolve(#[from] lambent_registry::Error),
     /// The version cannot be invoked in the state it is in.
-    #[error("The operation cannot be performed at this time. The function is currently in the following state: {state:?}")]
+    #[error(
+        "The operation cannot be performed at this time. The function is currently in the following state: {state:?}"
+    )]
     NotReady {
         /// The state.
         state: State,

@@ -185,7 +185,8 @@ impl Invoker {
             .admission
             .admit(&invocation.function, resolved.reserved_concurrency, self.directory.reserved_total())
             .map_err(|reason| {
-                metrics::counter!("lambent_throttles_total", "function" => invocation.function.name.to_string()).increment(1);
+                metrics::counter!("lambent_throttles_total", "function" => invocation.function.name.to_string())
+                    .increment(1);
                 Error::Throttled { reason }
             })?;
         Ok((resolved, permit))
