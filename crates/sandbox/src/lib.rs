@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | [`sim`] | tests and machines without namespaces | none: ordinary child processes, limits by watching |
 
+pub mod egress;
 mod error;
 mod owner;
 mod pidfd;
