@@ -1,5 +1,7 @@
 //! What can go wrong behind a port.
 
+use std::path::PathBuf;
+
 /// Why a store operation did not happen. Where it is returned, nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -17,6 +19,22 @@ pub enum Error {
         /// What was being written.
         what: &'static str,
     },
+    /// Another process uses the directory.
+    #[error("data directory {} is in use by another process; stop it, or choose another with --data-dir", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A later release wrote the data.
+    #[error("{} has schema version {found}, but this release knows only up to {known}; use the release that wrote it", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+        /// The newest version known.
+        known: u32,
+    },
     /// The back end failed; a retry may or may not help.
     #[error("{operation} failed")]
     Backend {
@@ -26,4 +44,21 @@ pub enum Error {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl Error {
+    pub(crate) fn backend(
+        operation: &'static str,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Backend { operation, source: source.into() }
+    }
+
+    /// An I/O error, told apart by whether the device is full.
+    pub(crate) fn io(operation: &'static str, what: &'static str, source: std::io::Error) -> Self {
+        match source.kind() {
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::Full { what },
+            _ => Self::backend(operation, source),
+        }
+    }
 }

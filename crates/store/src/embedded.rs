@@ -1,0 +1,82 @@
+//! The store of a single machine: one directory with a catalog, blobs and logs, used by one process at a time.
+//!
+//! ```text
+//! DIR/lock          held while the store is open
+//! DIR/catalog.db    documents
+//! DIR/logs.db       log events
+//! DIR/blobs/        code and layers by digest
+//! ```
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::{Error, files, port, sqlite};
+
+/// The open store. The directory is free again when this and the ports taken from it are gone.
+pub struct Embedded {
+    /// Documents.
+    pub catalog: Arc<dyn port::Catalog>,
+    /// Code and layers.
+    pub blobs: Arc<dyn port::Blobs>,
+    /// Logs.
+    pub logs: Arc<dyn port::Logs>,
+    lock: File,
+}
+
+impl Embedded {
+    /// Opens or makes the store in `dir`; only its owner can read it.
+    pub fn open(dir: &Path) -> Result<Self, Error> {
+        make_private(dir).map_err(|e| Error::io("making the data directory", "the data directory", e))?;
+        let lock = lock(dir)?;
+        Ok(Self {
+            catalog: Arc::new(sqlite::Catalog::open(&dir.join("catalog.db"))?),
+            blobs: Arc::new(files::Blobs::open(&dir.join("blobs"))?),
+            logs: Arc::new(sqlite::Logs::open(&dir.join("logs.db"))?),
+            lock,
+        })
+    }
+}
+
+impl std::fmt::Debug for Embedded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Embedded").field("lock", &self.lock).finish_non_exhaustive()
+    }
+}
+
+fn make_private(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
+    let failed = |e| Error::io("locking the data directory", "the data directory", e);
+    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_user_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let store = Embedded::open(&path).unwrap();
+        assert!(matches!(Embedded::open(&path), Err(Error::Locked { .. })));
+        drop(store);
+        Embedded::open(&path).unwrap();
+    }
+}

@@ -1,0 +1,280 @@
+//! [`port::Logs`](crate::port::Logs) on SQLite: a file of its own, so that log traffic never delays the catalog.
+//!
+//! Times are nanoseconds since 1970. An event counts its text plus 26 bytes, as CloudWatch Logs counts.
+
+mod query;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use jiff::{Span, Timestamp};
+use lambent_model::{Clock, SystemClock};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use tokio::sync::oneshot;
+
+use super::writer::{Writer, stopped};
+use super::{Durability, sql};
+use crate::Error;
+use crate::port::{self, LogEvent, LogGroup, LogQuery, LogStream, NewLogEvent};
+
+const SCHEMA: u32 = 1;
+const TABLES: &str = "
+    CREATE TABLE log_group (
+        id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, created INTEGER NOT NULL,
+        retention_days INTEGER, bytes INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE stream (
+        id INTEGER PRIMARY KEY, log_group INTEGER NOT NULL REFERENCES log_group, name TEXT NOT NULL,
+        created INTEGER NOT NULL, first INTEGER, last INTEGER, UNIQUE (log_group, name));
+    CREATE TABLE event (
+        id INTEGER PRIMARY KEY AUTOINCREMENT, log_group INTEGER NOT NULL, stream INTEGER NOT NULL REFERENCES stream,
+        at INTEGER NOT NULL, ingested INTEGER NOT NULL, message TEXT NOT NULL);
+    CREATE INDEX event_by_group ON event (log_group, at, id);
+    CREATE INDEX event_by_stream ON event (stream, at, id);
+";
+/// What each event costs besides its text.
+const OVERHEAD: usize = 26;
+/// Events that one transaction of an expiry deletes, so that appends get their turn in between.
+const EXPIRE_AT_ONCE: usize = 5_000;
+
+/// Log groups, streams and events in one SQLite file.
+pub struct Logs {
+    writer: Writer<Request>,
+    reader: Arc<Mutex<Connection>>,
+    clock: Arc<dyn Clock>,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+enum Request {
+    Append { events: Vec<NewLogEvent>, ingested: i64, reply: Reply<()> },
+    CreateGroup { group: String, at: i64, reply: Reply<bool> },
+    DeleteGroup { group: String, reply: Reply<bool> },
+    Retain { group: String, days: Option<u32>, reply: Reply<bool> },
+    Expire { group: i64, before: i64, reply: Reply<usize> },
+}
+
+impl Logs {
+    /// Opens or makes the file at `path`.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        Self::open_with(path, Arc::new(SystemClock))
+    }
+
+    /// As [`Logs::open`], with a clock that says when events are stored.
+    pub fn open_with(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, Error> {
+        let db = super::open(path, SCHEMA, TABLES, Durability::Crash)?;
+        let reader = super::reader(path)?;
+        Ok(Self { writer: Writer::start("logs", db, serve)?, reader: Arc::new(Mutex::new(reader)), clock })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let reader = self.reader.clone();
+        tokio::task::spawn_blocking(move || query(&reader.lock().unwrap_or_else(PoisonError::into_inner)))
+            .await
+            .map_err(|e| Error::backend("reading logs", e))?
+            .map_err(|e| sql("reading logs", e))
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(Reply<T>) -> Request) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.writer.send(request(reply)).await?;
+        answer.await.map_err(|_| stopped())?
+    }
+}
+
+#[async_trait]
+impl port::Logs for Logs {
+    async fn append(&self, events: Vec<NewLogEvent>) -> Result<(), Error> {
+        let ingested = nanos(self.clock.now());
+        self.ask(|reply| Request::Append { events, ingested, reply }).await
+    }
+
+    async fn query(&self, query: LogQuery) -> Result<Vec<LogEvent>, Error> {
+        self.read(move |db| query::events(db, &query)).await
+    }
+
+    async fn groups(&self, prefix: &str) -> Result<Vec<LogGroup>, Error> {
+        let prefix = prefix.to_owned();
+        self.read(move |db| query::groups(db, &prefix)).await
+    }
+
+    async fn streams(&self, group: &str) -> Result<Option<Vec<LogStream>>, Error> {
+        let group = group.to_owned();
+        self.read(move |db| query::streams(db, &group)).await
+    }
+
+    async fn create_group(&self, group: &str, at: Timestamp) -> Result<bool, Error> {
+        let (group, at) = (group.to_owned(), nanos(at));
+        self.ask(|reply| Request::CreateGroup { group, at, reply }).await
+    }
+
+    async fn delete_group(&self, group: &str) -> Result<bool, Error> {
+        let group = group.to_owned();
+        self.ask(|reply| Request::DeleteGroup { group, reply }).await
+    }
+
+    async fn set_retention(&self, group: &str, days: Option<u32>) -> Result<bool, Error> {
+        let group = group.to_owned();
+        self.ask(|reply| Request::Retain { group, days, reply }).await
+    }
+
+    async fn expire(&self, now: Timestamp) -> Result<u64, Error> {
+        let mut expired = 0;
+        for (group, days) in self.read(query::retentions).await? {
+            let Ok(before) = now.checked_sub(Span::new().hours(24 * i64::from(days))) else { continue };
+            let before = nanos(before);
+            loop {
+                let deleted = self.ask(|reply| Request::Expire { group, before, reply }).await?;
+                expired += deleted as u64;
+                if deleted < EXPIRE_AT_ONCE {
+                    break;
+                }
+            }
+        }
+        Ok(expired)
+    }
+}
+
+fn nanos(at: Timestamp) -> i64 {
+    at.as_nanosecond().clamp(i128::from(i64::MIN), i128::from(i64::MAX)) as i64
+}
+
+fn time(nanos: i64) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(nanos)).unwrap_or_default()
+}
+
+/// Appends that follow each other share a transaction.
+fn serve(db: &mut Connection, group: Vec<Request>) {
+    let mut appends = Vec::new();
+    for request in group {
+        if let Request::Append { events, ingested, reply } = request {
+            appends.push((events, ingested, reply));
+            continue;
+        }
+        append_all(db, std::mem::take(&mut appends));
+        match request {
+            Request::Append { .. } => {}
+            Request::CreateGroup { group, at, reply } => {
+                answer(reply, db, "making a log group", |db| make_group(db, &group, at));
+            }
+            Request::DeleteGroup { group, reply } => {
+                answer(reply, db, "deleting a log group", |db| delete_group(db, &group));
+            }
+            Request::Retain { group, days, reply } => answer(reply, db, "setting a retention", |db| {
+                let set = "UPDATE log_group SET retention_days = ?2 WHERE name = ?1";
+                Ok(db.execute(set, params![group, days])? > 0)
+            }),
+            Request::Expire { group, before, reply } => {
+                answer(reply, db, "expiring log events", |db| expire(db, group, before));
+            }
+        }
+    }
+    append_all(db, appends);
+}
+
+fn answer<T>(
+    reply: Reply<T>,
+    db: &mut Connection,
+    operation: &'static str,
+    run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) {
+    let _ = reply.send(transact(db, run).map_err(|e| sql(operation, e)));
+}
+
+fn transact<T>(db: &mut Connection, run: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let value = run(&transaction)?;
+    transaction.commit()?;
+    Ok(value)
+}
+
+fn append_all(db: &mut Connection, appends: Vec<(Vec<NewLogEvent>, i64, Reply<()>)>) {
+    let outcome = transact(db, |db| appends.iter().try_for_each(|(events, ingested, _)| append(db, events, *ingested)));
+    match outcome {
+        Ok(()) => appends.into_iter().for_each(|(_, _, reply)| drop(reply.send(Ok(())))),
+        // One that is too large for the device must not take the others with it: each by itself.
+        Err(_) if appends.len() > 1 => appends.into_iter().for_each(|one| append_all(db, vec![one])),
+        Err(error) => {
+            if let Some((_, _, reply)) = appends.into_iter().next() {
+                let _ = reply.send(Err(sql("appending log events", error)));
+            }
+        }
+    }
+}
+
+fn append(db: &Connection, events: &[NewLogEvent], ingested: i64) -> rusqlite::Result<()> {
+    // Events come in runs of one stream; the ids of the last one are at hand for the next.
+    let mut last: Option<(&str, &str, i64, i64)> = None;
+    let mut insert =
+        db.prepare_cached("INSERT INTO event (log_group, stream, at, ingested, message) VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut extend = db.prepare_cached(
+        "UPDATE stream SET first = min(coalesce(first, ?2), ?2), last = max(coalesce(last, ?2), ?2) WHERE id = ?1",
+    )?;
+    let mut count = db.prepare_cached("UPDATE log_group SET bytes = bytes + ?2 WHERE id = ?1")?;
+    for event in events {
+        let at = nanos(event.at);
+        let (group, stream) = match last {
+            Some((group, stream, group_id, stream_id)) if group == event.group && stream == event.stream => {
+                (group_id, stream_id)
+            }
+            _ => {
+                make_group(db, &event.group, at)?;
+                stream_of(db, &event.group, &event.stream, at)?
+            }
+        };
+        last = Some((&event.group, &event.stream, group, stream));
+        insert.execute(params![group, stream, at, ingested, event.message])?;
+        extend.execute([stream, at])?;
+        count.execute(params![group, event.message.len() + OVERHEAD])?;
+    }
+    Ok(())
+}
+
+fn make_group(db: &Connection, group: &str, at: i64) -> rusqlite::Result<bool> {
+    let made = db
+        .prepare_cached("INSERT INTO log_group (name, created) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute(params![group, at])?;
+    Ok(made > 0)
+}
+
+fn stream_of(db: &Connection, group: &str, stream: &str, at: i64) -> rusqlite::Result<(i64, i64)> {
+    let group: i64 =
+        db.prepare_cached("SELECT id FROM log_group WHERE name = ?1")?.query_row([group], |row| row.get(0))?;
+    db.prepare_cached("INSERT INTO stream (log_group, name, created) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![group, stream, at])?;
+    let stream: i64 = db
+        .prepare_cached("SELECT id FROM stream WHERE log_group = ?1 AND name = ?2")?
+        .query_row(params![group, stream], |row| row.get(0))?;
+    Ok((group, stream))
+}
+
+fn delete_group(db: &Connection, group: &str) -> rusqlite::Result<bool> {
+    let id: Option<i64> =
+        db.query_row("SELECT id FROM log_group WHERE name = ?1", [group], |row| row.get(0)).optional()?;
+    let Some(id) = id else { return Ok(false) };
+    db.execute("DELETE FROM event WHERE log_group = ?1", [id])?;
+    db.execute("DELETE FROM stream WHERE log_group = ?1", [id])?;
+    db.execute("DELETE FROM log_group WHERE id = ?1", [id])?;
+    Ok(true)
+}
+
+/// Deletes some events older than `before`; with the last of them go the streams that they leave empty.
+fn expire(db: &Connection, group: i64, before: i64) -> rusqlite::Result<usize> {
+    let old = "FROM event WHERE id IN (SELECT id FROM event WHERE log_group = ?1 AND at < ?2 ORDER BY at, id LIMIT ?3)";
+    let bytes: i64 = db.query_row(
+        &format!("SELECT coalesce(sum(length(CAST(message AS BLOB)) + {OVERHEAD}), 0) {old}"),
+        params![group, before, EXPIRE_AT_ONCE],
+        |row| row.get(0),
+    )?;
+    let deleted = db.execute(&format!("DELETE {old}"), params![group, before, EXPIRE_AT_ONCE])?;
+    db.execute("UPDATE log_group SET bytes = bytes - ?2 WHERE id = ?1", [group, bytes])?;
+    if deleted < EXPIRE_AT_ONCE {
+        db.execute("DELETE FROM stream WHERE log_group = ?1 AND last < ?2", [group, before])?;
+        let first = "UPDATE stream SET first = ?2 WHERE log_group = ?1 AND first < ?2";
+        db.execute(first, [group, before])?;
+    }
+    Ok(deleted)
+}
