@@ -9,6 +9,8 @@ use jiff::Timestamp;
 use lambent_model::{AccountId, ContainerId, FunctionVersion, RequestId};
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::answer::Done;
+
 /// Opens connections to ports on the container's own loopback, where telemetry subscribers listen.
 #[async_trait]
 pub trait Connect: Send + Sync + 'static {
@@ -66,6 +68,8 @@ pub struct Invoke {
 pub struct InFlight {
     /// What the runtime answered; for a streamed response as soon as it begins.
     pub response: oneshot::Receiver<Response>,
+    /// The runtime answered and asked for the next event; extensions may still be at work. What `platform.runtimeDone` says.
+    pub done: oneshot::Receiver<Done>,
     /// The runtime and every extension registered for `INVOKE` asked for the next event: the container can be frozen or used again.
     pub idle: oneshot::Receiver<()>,
 }
@@ -128,7 +132,7 @@ pub enum Init {
 }
 
 /// What was reported as an init error.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InitError {
     /// The error type header.
     pub error_type: Option<String>,
@@ -178,4 +182,6 @@ pub struct ExtensionInfo {
     pub kind: ExtensionKind,
     /// What it registered for.
     pub events: Vec<Lifecycle>,
+    /// The error that it reported, if it did.
+    pub error_type: Option<String>,
 }

@@ -5,13 +5,19 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use lambent_model::Clock;
+use tokio::task::JoinSet;
 
 use crate::call::{Connect, ExtensionInfo, Identity, InFlight, Init, Invoke, ShutdownReason};
+use crate::core::Core;
 use crate::event::PlatformEvent;
+use crate::server;
+use crate::telemetry::{Hub, Stream};
 
 /// A Runtime API being served. Dropping it ends the server and every connection.
 pub struct RuntimeApi {
-    _identity: Arc<Identity>,
+    core: Arc<Core>,
+    /// Holds one task, and aborts it when dropped.
+    _server: JoinSet<()>,
 }
 
 impl RuntimeApi {
@@ -22,57 +28,79 @@ impl RuntimeApi {
         connect: Arc<dyn Connect>,
         clock: Arc<dyn Clock>,
     ) -> RuntimeApi {
-        let _ = (listener, connect, clock);
-        RuntimeApi { _identity: Arc::new(identity) }
+        let telemetry = Arc::new(Hub::new(identity.function.logging.format, Arc::clone(&clock), connect));
+        let core = Arc::new(Core::new(identity, clock, telemetry));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(server::serve(listener, Arc::clone(&core)));
+        RuntimeApi { core, _server: tasks }
     }
 
-    /// Names the external extensions that are being launched: the init phase lasts until each has registered and asked for its first
-    /// event, and only these names may register as external. To be called before the first of them starts.
+    /// Names the external extensions that are being launched, at most [`crate::MAX_EXTENSIONS`]: the init phase lasts until each has
+    /// registered and asked for its first event. To be called before the first of them starts, also where there are none.
     pub fn expect_extensions(&self, names: Vec<String>) {
-        let _ = names;
+        self.core.expect(names);
     }
 
-    /// Waits for the external extensions to have registered: the runtime is started after that, as on Lambda. The time-out is the caller's.
+    /// Waits for the external extensions to have registered, or for the init phase to have failed: the runtime is started after that, as on
+    /// Lambda. The time-out is the caller's.
     pub async fn extensions_registered(&self) -> Init {
-        Init::Ready
+        let mut init = self.core.init();
+        match init.wait_for(|init| init.launched || init.ended.is_some()).await {
+            Ok(init) => init.ended.clone().unwrap_or(Init::Ready),
+            // The sender lives in `self.core`.
+            Err(_) => std::future::pending().await,
+        }
     }
 
     /// Waits for the init phase to end. The time-out is the caller's.
     pub async fn ready(&self) -> Init {
-        Init::Ready
+        let mut init = self.core.init();
+        if let Ok(init) = init.wait_for(|init| init.ended.is_some()).await
+            && let Some(ended) = &init.ended
+        {
+            return ended.clone();
+        }
+        std::future::pending().await
     }
 
-    /// Hands over an invocation. At most one at a time: the next one only after [`InFlight::idle`].
+    /// Hands over an invocation. At most one at a time, and only after [`RuntimeApi::ready`] and the last one's [`InFlight::idle`]:
+    /// otherwise it is refused, and all three receivers err at once.
     pub fn invoke(&self, invoke: Invoke) -> InFlight {
-        let (_, response) = tokio::sync::oneshot::channel();
-        let (_, idle) = tokio::sync::oneshot::channel();
-        let _ = invoke;
-        InFlight { response, idle }
+        self.core.invoke(invoke)
     }
 
-    /// A line that the function wrote, for those who subscribed to `function`.
+    /// A line that the function wrote, without its line end, for those who subscribed to `function`.
     pub fn function_line(&self, at: Timestamp, line: Bytes) {
-        let _ = (at, line);
+        self.core.telemetry.line(Stream::Function, at, line);
     }
 
-    /// A line that an extension wrote, for those who subscribed to `extension`.
+    /// A line that an extension wrote, without its line end, for those who subscribed to `extension`.
     pub fn extension_line(&self, at: Timestamp, line: Bytes) {
-        let _ = (at, line);
+        self.core.telemetry.line(Stream::Extension, at, line);
     }
 
-    /// A platform event, for those who subscribed to `platform`.
+    /// A platform event, for those who subscribed to `platform`. What this crate knows by itself it says by itself:
+    /// `platform.extension`, `platform.telemetrySubscription`, `platform.logsDropped`.
     pub fn platform(&self, at: Timestamp, event: &PlatformEvent) {
-        let _ = (at, event);
+        self.core.telemetry.platform(at, event);
     }
 
-    /// Sends `SHUTDOWN` to the extensions that registered for it and flushes telemetry; returns when all of that is delivered or at
-    /// `deadline`, whichever is first. Processes are the caller's to end afterwards.
+    /// Sends `SHUTDOWN` to the extensions that registered for it and hands out the telemetry that is queued; returns when all of that is
+    /// delivered or at `deadline`, whichever is first. Processes are the caller's to end afterwards. An invocation under way is given up.
     pub async fn shutdown(&self, reason: ShutdownReason, deadline: Timestamp) {
-        let _ = (reason, deadline);
+        let mut told = self.core.shutdown(reason, deadline);
+        let left = deadline.duration_since(self.core.clock.now()).try_into().unwrap_or_default();
+        let delivered = async {
+            // The sender lives in `self.core`.
+            let _ = told.wait_for(|told| *told).await;
+            self.core.telemetry.flush().await;
+        };
+        // Late is as good as done here: the caller goes on to the signals either way.
+        let _ = tokio::time::timeout(left, delivered).await;
     }
 
     /// The extensions that registered.
     pub fn extensions(&self) -> Vec<ExtensionInfo> {
-        Vec::new()
+        self.core.extensions()
     }
 }

@@ -9,16 +9,26 @@
 //! header sizes, bodies, queued telemetry.
 #![forbid(unsafe_code)]
 
+mod answer;
+mod body;
 mod call;
+mod core;
+mod deliver;
 mod event;
 mod handle;
+mod machine;
+mod reply;
+mod server;
+mod subscription;
+mod telemetry;
 
 pub use call::{
-    Body, Connect, ExtensionInfo, ExtensionKind, Identity, InFlight, Init, InitError, Invoke, Lifecycle, Response,
-    ResponseMode, ShutdownReason, StreamError,
+    Body, Connect, Done, ExtensionInfo, ExtensionKind, Identity, InFlight, Init, InitError, Invoke, Lifecycle,
+    Response, ResponseMode, ShutdownReason, StreamError,
 };
 pub use event::{
     InitMetrics, InitPhase, InitializationType, PlatformEvent, ReportMetrics, RuntimeDoneMetrics, Span, Status,
     TraceContext,
 };
 pub use handle::RuntimeApi;
+pub use machine::MAX_EXTENSIONS;
