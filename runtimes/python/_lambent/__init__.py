@@ -10,5 +10,7 @@ start.
     context   the `context` argument
     marshal   JSON in and out
     faults    errors as the Runtime API and the logs show them
-    logs      the `logging` module, and the framed channel that keeps a record of several lines one event
+    logs      where log records and errors go: a framed channel, which keeps a record of several lines one event
+    records   the `logging` module with AWS's formats
+    late      sets that up only once a handler imports `logging`
 """

@@ -44,7 +44,7 @@ class RuntimeClient:
         """Waits, as long as it takes, for the next invocation."""
         status, headers, body = self._exchange(self._next, b"")
         if status != 200:
-            raise ProtocolError("next invocation: status %d: %r" % (status, body[:200]))
+            raise ProtocolError("next invocation: status {}: {!r}".format(status, body[:200]))
         return Invocation(headers, body)
 
     def respond(self, request_id, body, content_type):
@@ -66,7 +66,7 @@ class RuntimeClient:
         head = b"POST %s%s HTTP/1.1\r\n%s%sContent-Length: %d\r\n\r\n" % (_API, path, self._common, headers, len(body))
         status, _, answer = self._exchange(head, body)
         if status not in (202, 413):
-            raise ProtocolError("%s: status %d: %r" % (path.decode(), status, answer[:200]))
+            raise ProtocolError("{}: status {}: {!r}".format(path.decode(), status, answer[:200]))
 
     def _exchange(self, head, body):
         """Sends a request and reads its response; once more if a kept connection turned out to be closed."""
@@ -143,4 +143,5 @@ class RuntimeClient:
 
 
 def _error_headers(error_type):
-    return b"Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: %s\r\n" % faults.header_text(error_type)
+    kind = faults.header_text(error_type)
+    return b"Content-Type: application/json\r\nLambda-Runtime-Function-Error-Type: %s\r\n" % kind

@@ -1,17 +1,17 @@
 """The life of the process: find the handler, then serve one invocation after another."""
 
-import logging
 import os
 import sys
 
-from . import client, context, faults, handler, logs, marshal
+from . import client, context, faults, handler, late, logs, marshal
 
 
 def main():
     """Runs until the platform ends the process; returns an exit status when no invocation can be served."""
     _set_import_path()
     runtime = client.RuntimeClient(os.environ["AWS_LAMBDA_RUNTIME_API"])
-    logs.setup()
+    logs.open_channel()
+    late.attach_to_logging()
     document = None
     try:
         function = handler.load(os.environ["_HANDLER"])
@@ -37,6 +37,8 @@ def _set_import_path():
 
 
 def _refuse(runtime, document):
+    import logging
+
     logging.warning(
         "LAMBDA_WARNING: Unhandled exception. The most likely cause is an issue in the function code. "
         "However, a change of the runtime can also change how a function behaves.\r"

@@ -32,6 +32,13 @@ class Outcome:
         return "Outcome({}, {!r}, exit_status={})".format(self.kind, self.body[:500], self.exit_status)
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A runtime that is killed resets its connection: nothing to say."""
+
+
 class FakeRuntimeApi:
     """Hands out the events that `invoke` is given, and keeps what comes back."""
 
@@ -39,8 +46,7 @@ class FakeRuntimeApi:
         self._events = queue.Queue()
         self.outcomes = queue.Queue()
         handler = type("Handler", (_Handler,), {"api": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), handler)
         self.address = "127.0.0.1:{}".format(self._server.server_address[1])
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()

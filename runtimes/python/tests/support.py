@@ -1,0 +1,23 @@
+"""What the tests share: the runtime's modules on the path, a folder of handlers, and a running runtime."""
+
+import contextlib
+import pathlib
+import sys
+import tempfile
+import textwrap
+
+HERE = pathlib.Path(__file__).resolve().parent
+BOOTSTRAP = HERE.parent / "bootstrap.py"
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import fake_runtime_api  # noqa: E402 - found through the line above
+
+
+@contextlib.contextmanager
+def runtime(code, handler="app.handler", telemetry=False, **environment):
+    """Our runtime with `code` as `app.py`."""
+    with tempfile.TemporaryDirectory() as folder:
+        (pathlib.Path(folder) / "app.py").write_text(textwrap.dedent(code), encoding="utf-8")
+        command = [sys.executable, "-s", "-u", str(BOOTSTRAP)]
+        with fake_runtime_api.running(command, folder, handler, telemetry, **environment) as running:
+            yield running
