@@ -102,15 +102,15 @@ impl Core {
 
     /// Opens a poll of the runtime.
     pub fn next(self: &Arc<Self>) -> Result<Poll, Refusal> {
-        self.poll(Input::Next)
+        self.poll(None, Input::Next)
     }
 
     /// Opens a poll of an extension.
     pub fn extension_next(self: &Arc<Self>, id: Uuid) -> Result<Poll, Refusal> {
-        self.poll(|poll| Input::ExtensionNext(id, poll))
+        self.poll(Some(id), |poll| Input::ExtensionNext(id, poll))
     }
 
-    fn poll(self: &Arc<Self>, input: impl FnOnce(PollId) -> Input) -> Result<Poll, Refusal> {
+    fn poll(self: &Arc<Self>, extension: Option<Uuid>, input: impl FnOnce(PollId) -> Input) -> Result<Poll, Refusal> {
         let (sender, event) = oneshot::channel();
         let mut state = self.lock();
         let id = state.next_poll;
@@ -121,7 +121,7 @@ impl Core {
             return Err(refusal);
         }
         drop(state);
-        Ok(Poll { core: Arc::clone(self), id, event: Some(event) })
+        Ok(Poll { core: Arc::clone(self), id, extension, event: Some(event) })
     }
 
     /// Begins an answer to the invocation under way.
@@ -307,6 +307,8 @@ impl State {
 pub(crate) struct Poll {
     core: Arc<Core>,
     id: PollId,
+    /// Whose it is; none: the runtime's.
+    extension: Option<Uuid>,
     event: Option<oneshot::Receiver<Event>>,
 }
 
@@ -326,12 +328,17 @@ impl Poll {
 
 impl Drop for Poll {
     fn drop(&mut self) {
-        if self.event.is_some() {
-            let mut state = self.core.lock();
-            state.polls.retain(|(id, _)| *id != self.id);
-            // Taking back is never refused.
-            let _ = self.core.take(&mut state, Input::PollGone(self.id), None);
-        }
+        let Some(event) = &mut self.event else { return };
+        let mut state = self.core.lock();
+        state.polls.retain(|(id, _)| *id != self.id);
+        let input = match (event.try_recv(), self.extension) {
+            (Err(_), _) => Input::PollGone(self.id),
+            // The event came just as the connection went.
+            (Ok(_), None) => Input::Undelivered,
+            (Ok(_), Some(id)) => Input::ExtensionUndelivered(id),
+        };
+        // Taking back is never refused, unless the extension is unknown, which it is not.
+        let _ = self.core.take(&mut state, input, None);
     }
 }
 

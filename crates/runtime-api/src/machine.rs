@@ -234,6 +234,7 @@ impl Container {
     }
 
     /// Where it is.
+    #[cfg(test)]
     pub fn phase(&self) -> &Phase {
         &self.phase
     }
@@ -626,4 +627,5 @@ impl Failing {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests;

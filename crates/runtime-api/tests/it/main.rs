@@ -2,4 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod client;
+mod extensions;
+mod hostile;
 mod runtime;
+mod telemetry;
