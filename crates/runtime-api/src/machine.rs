@@ -516,7 +516,8 @@ impl Container {
 
     fn launched(&self) -> Option<Effect> {
         let all = self.extensions.iter().all(|extension| extension.activity != Activity::Launched);
-        (all && self.phase == Phase::Init || all && self.phase == Phase::Settling).then_some(Effect::Launched)
+        let starting = matches!(self.phase, Phase::Init | Phase::Settling);
+        (all && starting).then_some(Effect::Launched)
     }
 
     fn told(&self) -> Option<Effect> {

@@ -216,6 +216,7 @@ struct Registration {
     configuration_keys: Option<Vec<String>>,
 }
 
+#[allow(clippy::result_large_err, reason = "the error is the answer, and is moved once")]
 fn extension_id(headers: &HeaderMap) -> Result<Uuid, Reply> {
     let Some(id) = text(headers, &EXTENSION_ID) else {
         let message = "Missing Lambda-Extension-Identifier header";
