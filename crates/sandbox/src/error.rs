@@ -1,5 +1,7 @@
 //! Why a cell could not do what was asked.
 
+use std::borrow::Cow;
+
 /// Errors of a sandbox back end.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -15,7 +17,7 @@ pub enum Error {
     #[error("{step} failed")]
     Step {
         /// The step, named as the system call or action it is.
-        step: &'static str,
+        step: Cow<'static, str>,
         /// The cause.
         #[source]
         source: std::io::Error,
@@ -36,5 +38,5 @@ pub enum Error {
 
 /// For `map_err`: wraps the cause with the step that failed.
 pub(crate) fn step(step: &'static str) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| Error::Step { step, source }
+    move |source| Error::Step { step: Cow::Borrowed(step), source }
 }

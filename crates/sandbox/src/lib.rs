@@ -5,8 +5,11 @@
 //!
 //! | back end | for | isolation |
 //! | --- | --- | --- |
+//! | [`cell`] | everything else | namespaces, cgroups, no privileges, a filter of system calls |
 //! | [`sim`] | tests and machines without namespaces | none: ordinary child processes, limits by watching |
 
+pub mod agent;
+pub mod cell;
 pub mod egress;
 mod error;
 mod owner;
@@ -15,6 +18,7 @@ pub mod port;
 mod procfs;
 pub mod sim;
 mod spawner;
+mod wire;
 
 pub use error::Error;
 pub use port::{Barrier, Cell, CellSpec, ExitStatus, Mount, Process, ProcessSpec, Sandbox, Usage};

@@ -2,21 +2,26 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::procfs;
 
-/// A node process: its number and when it started, so a reused number is not taken for it.
+/// A back end of a node process: the process's number, when it started (so a reused number is not taken for it), and which back end
+/// of that process it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Owner {
     pid: u32,
     start: u64,
+    serial: u32,
 }
 
 impl Owner {
-    /// This process.
+    /// A new one of this process.
     pub(crate) fn me() -> Self {
+        static SERIAL: AtomicU32 = AtomicU32::new(0);
         let pid = std::process::id();
-        Self { pid, start: procfs::start_time(pid).unwrap_or(0) }
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        Self { pid, start: procfs::start_time(pid).unwrap_or(0), serial }
     }
 
     /// Whether that very process still runs.
@@ -27,15 +32,18 @@ impl Owner {
 
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", self.pid, self.start)
+        write!(f, "{}-{}-{}", self.pid, self.start, self.serial)
     }
 }
 
 impl FromStr for Owner {
     type Err = ();
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (pid, start) = text.split_once('-').ok_or(())?;
-        Ok(Self { pid: pid.parse().map_err(drop)?, start: start.parse().map_err(drop)? })
+        let (pid, rest) = text.split_once('-').ok_or(())?;
+        let (start, serial) = rest.split_once('-').ok_or(())?;
+        let owner =
+            Self { pid: pid.parse().map_err(drop)?, start: start.parse().map_err(drop)?, serial: serial.parse().map_err(drop)? };
+        Ok(owner)
     }
 }
 

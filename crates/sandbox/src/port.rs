@@ -161,6 +161,10 @@ pub trait Cell: Send + Sync + 'static {
     /// What it has used so far.
     async fn usage(&self) -> Result<Usage, Error>;
 
+    /// Changes the CPU share. Lambda gives an initialising function more than its share; so may the fleet. A back end without CPU
+    /// limits does nothing.
+    async fn set_milli_cpus(&self, milli_cpus: u32) -> Result<(), Error>;
+
     /// Kills everything inside and waits until processes, cgroup, mounts and namespaces are gone.
     async fn destroy(&self);
 }

@@ -70,7 +70,7 @@ pub(crate) struct Spawn {
 pub(crate) enum FromAgent {
     /// Sent by the nursery on the agent's behalf: the host's number of the agent; its pidfd comes with it.
     Born { pid: u32 },
-    /// The cell is made; the listener comes with it, then the device that leads out where there is one.
+    /// The cell is made. With it come the listener, the scratch directory, and the device that leads out where there is one.
     Ready {
         /// Each step and the microseconds it took.
         took: Vec<(Cow<'static, str>, u64)>,

@@ -67,8 +67,7 @@ fn make(order: &Build, filters: &seccomp::Filters, steps: &mut Steps) -> Result<
 
     // With the node's identity: what only the node may open.
     let parts = steps.step("collect host directories", || root::Parts::collect(order))?;
-    let mut fds = Vec::new();
-    fds.push(steps.step("listen on loopback", || network::listen(order.port))?);
+    let mut fds = vec![steps.step("listen on loopback", || network::listen(order.port))?];
     if order.internet {
         fds.push(steps.step("make the network device", crate::egress::net::open)?);
     }
@@ -78,6 +77,7 @@ fn make(order: &Build, filters: &seccomp::Filters, steps: &mut Steps) -> Result<
     steps.step("become the cell's user", || privileges::become_user(order.uid, order.gid))?;
     steps.step("build the root", || parts.assemble(order))?;
     steps.step("enter the root", root::enter)?;
+    fds.insert(1, steps.step("open the scratch directory", root::open_scratch)?);
     steps.step("set the host name", || Ok(nix::unistd::sethostname(&order.hostname)?))?;
 
     // Last: nothing above would work afterwards.

@@ -30,6 +30,9 @@ use std::process::ExitCode;
 
 use crate::wire::{self, Birth, FromAgent};
 
+/// The step that makes an agent, as it is named when it fails.
+pub(crate) const CLONE: &str = "clone into user and pid namespaces";
+
 /// The first argument that makes a program an agent.
 pub const ARGUMENT: &str = "__cell-agent";
 
@@ -64,20 +67,21 @@ fn nursery() -> std::io::Result<()> {
     loop {
         let Some((Birth {}, fds)) = wire::receive::<Birth>(socket.as_fd())? else { return Ok(()) };
         let Some(cell) = fds.into_iter().next() else { continue };
-        // A failure closes the cell's socket, which is all the node has to know.
-        if let Err(error) = bear(socket.as_fd(), cell, &filters) {
-            eprintln!("cell agent: cannot make a process for a cell: {error}");
+        if let Err(error) = bear(socket.as_fd(), &cell, &filters) {
+            let errno = error.raw_os_error().unwrap_or(libc::EIO);
+            // Should that fail as well, the node sees the end of the cell's socket.
+            let _ = wire::send(cell.as_fd(), &FromAgent::Failed { step: CLONE.into(), errno }, &[]);
         }
     }
 }
 
 /// Forks an agent into new user and pid namespaces and tells the node its number.
-fn bear(nursery: BorrowedFd<'_>, cell: OwnedFd, filters: &seccomp::Filters) -> std::io::Result<()> {
+fn bear(nursery: BorrowedFd<'_>, cell: &OwnedFd, filters: &seccomp::Filters) -> std::io::Result<()> {
     match sys::clone_into_cell()? {
         sys::Cloned::Parent { pid, pidfd } => wire::send(cell.as_fd(), &FromAgent::Born { pid }, &[pidfd.as_fd()]),
         sys::Cloned::Child => {
             sys::forget(nursery);
-            let code = build::build(&cell, filters).map_or(1, |()| serve::serve(&cell));
+            let code = build::build(cell, filters).map_or(1, |()| serve::serve(cell));
             std::process::exit(code);
         }
     }

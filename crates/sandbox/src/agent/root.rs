@@ -201,6 +201,12 @@ pub(super) fn enter() -> io::Result<()> {
     restrict(&root, READ_ONLY, Below::Left)
 }
 
+/// The cell's `/tmp`, for the node to see how full it is. A path only: it reads and writes nothing.
+pub(super) fn open_scratch() -> io::Result<OwnedFd> {
+    let flags = nix::fcntl::OFlag::O_PATH | nix::fcntl::OFlag::O_DIRECTORY | nix::fcntl::OFlag::O_CLOEXEC;
+    Ok(nix::fcntl::open("/tmp", flags, nix::sys::stat::Mode::empty())?)
+}
+
 /// A memory-backed file system of the cell's own.
 fn filesystem(options: &[(&str, &str)]) -> io::Result<OwnedFd> {
     new_filesystem(c"tmpfs", options, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV)

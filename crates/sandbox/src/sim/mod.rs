@@ -61,7 +61,7 @@ impl Sandbox for Sim {
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(step("listen for the Runtime API"))?;
         let address = listener.local_addr().map_err(step("read the Runtime API's address"))?.to_string();
         let mark = format!("{MARK}={}/{}", self.owner, spec.id);
-        let shared = Arc::new(Shared { mark, home, started: Mutex::default() });
+        let shared = Arc::new(Shared { mark, home, state: Mutex::default() });
         let watch = tokio::spawn(watch(Arc::downgrade(&shared), u64::from(spec.memory_mib) << 20)).abort_handle();
         Ok(Arc::new(SimCell { id: spec.id, paths, listener: Mutex::new(Some(listener)), address, shared, watch }))
     }
@@ -125,7 +125,7 @@ fn kill_marked(mark: &str) -> bool {
 struct Shared {
     mark: String,
     home: PathBuf,
-    started: Mutex<State>,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
@@ -138,7 +138,7 @@ struct State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Every process known to be of this cell.
@@ -271,6 +271,10 @@ impl Cell for SimCell {
             oom_kills: state.oom_kills,
             processes: used.threads,
         })
+    }
+
+    async fn set_milli_cpus(&self, _milli_cpus: u32) -> Result<(), Error> {
+        Ok(())
     }
 
     async fn destroy(&self) {

@@ -1,0 +1,236 @@
+//! The isolating back end: namespaces, cgroups, a filter of system calls.
+//!
+//! ```text
+//! Cells ── nursery ─► agent in its cell ◄── socket ──► LiveCell
+//!   ├─ cgroup    limits and counts                 ├─ one task that receives
+//!   ├─ ids       a host user of its own            ├─ egress, the way out
+//!   └─ watch     memory without /tmp               └─ Remains: what to clear away, in which order
+//! ```
+//!
+//! Making a cell, node's side: a cgroup, ids, an agent from the nursery, its id maps; then one message with the whole order and one
+//! answer when everything is in force ([`crate::agent`] has the other side). Nothing of a cell is on the host's file system, so nothing
+//! of it can be left there; its cgroups go when it is destroyed, or by [`Sandbox::recover`] after `kill -9` of the node.
+//!
+//! What the host cannot give fails the creation, with one exception that is said by `barriers()`: where no cgroup can be had (an
+//! ordinary user on version 1), memory is limited by watching, processes by a resource limit, CPU not at all.
+
+mod barriers;
+mod cgroup;
+mod channel;
+mod ids;
+mod live;
+mod memory;
+mod nursery;
+mod recover;
+mod remains;
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use lambent_model::function::Network;
+
+use crate::error::step;
+use crate::owner::Owner;
+use crate::pidfd::PidFd;
+use crate::port::{Barrier, Cell, CellSpec, RUNTIME_API_PORT, Sandbox};
+use crate::wire::{self, Build, FromAgent, ToAgent};
+use crate::{Error, agent, egress};
+use channel::Channel;
+use ids::{GID_INSIDE, Ids, UID_INSIDE};
+use live::{LiveCell, Shared};
+use memory::{Memory, Watch};
+use nursery::Nursery;
+use remains::Remains;
+
+/// Room for the agent and for what the kernel keeps for a cell, beside what the function was promised.
+const OVERHEAD_MIB: u32 = 8;
+/// Size of `/dev/shm`, on top of memory. Lambda has none at all; Python's and Node's libraries use a little.
+const SHARED_MIB: u32 = 16;
+/// The host name inside.
+const HOSTNAME: &str = "sandbox";
+
+/// What the back end needs to know.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where it remembers which cgroups are its own.
+    pub directory: PathBuf,
+    /// The program that serves as the agent: it must call [`agent::main_if_asked`]. By default the running one.
+    pub agent: PathBuf,
+    /// How cells reach the world.
+    pub egress: Arc<egress::Config>,
+}
+
+impl Config {
+    /// With everything but the directory as usual.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        // The link and not what it points to: it stays right when the file is replaced by an upgrade.
+        Self { directory: directory.into(), agent: "/proc/self/exe".into(), egress: Arc::default() }
+    }
+}
+
+/// Makes cells.
+pub struct Cells {
+    config: Config,
+    owner: Owner,
+    ids: Result<Ids, String>,
+    cgroups: Result<cgroup::Tree, String>,
+    nursery: tokio::sync::Mutex<Option<Arc<Nursery>>>,
+    watch: std::sync::OnceLock<Arc<Watch>>,
+}
+
+impl Cells {
+    /// A back end for this host. What the host lacks shows when a cell is made, and in [`Sandbox::barriers`].
+    pub fn new(config: Config) -> Result<Self, Error> {
+        let owner = Owner::me();
+        std::fs::create_dir_all(&config.directory).map_err(step("make the sandbox's directory"))?;
+        let hierarchies = cgroup::Hierarchies::of_this_host().map_err(step("find the cgroup file systems"))?;
+        let cgroups = cgroup::Tree::open(&hierarchies, owner);
+        if let Ok(tree) = &cgroups {
+            recover::remember(&config.directory, owner, &tree.directories()).map_err(step("remember the cgroups"))?;
+        }
+        let (nursery, watch) = (tokio::sync::Mutex::default(), std::sync::OnceLock::new());
+        Ok(Self { config, owner, ids: Ids::claim(), cgroups, nursery, watch })
+    }
+
+    /// An agent that waits for its order. The nursery is started when there is none, or when it has died.
+    async fn bear(&self) -> Result<(Arc<Nursery>, Channel), Error> {
+        let mut current = self.nursery.lock().await;
+        let mut last = io::Error::from(io::ErrorKind::BrokenPipe);
+        for _ in 0..2 {
+            let nursery = match current.as_ref() {
+                Some(nursery) => nursery.clone(),
+                None => Nursery::start(&self.config.agent).await.map_err(step("start the nursery"))?,
+            };
+            let (ours, theirs) = wire::pair().map_err(step("socketpair"))?;
+            match nursery.bear(&theirs) {
+                Ok(()) => {
+                    *current = Some(nursery.clone());
+                    return Ok((nursery, Channel::new(ours).map_err(step("register the cell's socket"))?));
+                }
+                Err(error) => (*current, last) = (None, error),
+            }
+        }
+        Err(step("ask the nursery for an agent")(last))
+    }
+
+    fn order(&self, spec: &CellSpec, remains: &Remains) -> Build {
+        Build {
+            join: remains.group.as_ref().map(cgroup::Group::join_files).unwrap_or_default(),
+            uid: UID_INSIDE,
+            gid: GID_INSIDE,
+            mounts: spec.mounts.iter().map(|mount| (mount.source.clone(), mount.target.clone())).collect(),
+            hostname: HOSTNAME.to_owned(),
+            memory_mib: spec.memory_mib,
+            ephemeral_mib: spec.ephemeral_mib,
+            shared_mib: SHARED_MIB,
+            processes: spec.processes,
+            port: RUNTIME_API_PORT,
+            internet: spec.network == Network::Internet,
+        }
+    }
+
+    /// The cgroup of a cell; none where the host has none to give.
+    fn group(&self, spec: &CellSpec) -> Result<Option<cgroup::Group>, Error> {
+        let Ok(tree) = &self.cgroups else { return Ok(None) };
+        let mib = u64::from(spec.memory_mib) + u64::from(spec.ephemeral_mib) + u64::from(SHARED_MIB + OVERHEAD_MIB);
+        let limits = cgroup::Limits {
+            memory_bytes: mib << 20,
+            // One for the agent.
+            processes: u64::from(spec.processes) + 1,
+            milli_cpus: spec.milli_cpus,
+        };
+        tree.make(&spec.id.to_string(), limits).map(Some).map_err(step("make the cgroup"))
+    }
+
+    async fn make(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
+        let ids = self.ids.as_ref().map_err(|reason| Error::BarrierUnavailable {
+            barrier: barriers::USER,
+            advice: reason.clone(),
+        })?;
+        let mut remains = Remains { ids: Some(ids.lease().map_err(step("lease user ids"))?), ..Remains::default() };
+        remains.group = self.group(&spec)?;
+        let (nursery, channel) = self.bear().await?;
+        let (pid, agent) = born(&channel).await?;
+        // Mapped through /proc by number: if the agent is alive afterwards, the number was its own all the while.
+        let mapped = remains.ids.as_ref().map_or(Ok(()), |ids| ids.map(pid));
+        agent.signal(0).map_err(|_| Error::Ended)?;
+        remains.agent = Some(agent);
+        mapped.map_err(step("map user ids"))?;
+        let order = ToAgent::Build(Box::new(self.order(&spec, &remains)));
+        channel.send(&order).await.map_err(step("send the order"))?;
+        let [listener, scratch, tun] = ready(&channel).await?;
+        let (Some(listener), Some(scratch)) = (listener, scratch) else { return Err(Error::Ended) };
+        if let Some(tun) = tun {
+            let served = egress::spawn(tun, self.config.egress.clone());
+            remains.egress = Some(served.map_err(step("serve the network device"))?);
+        }
+        let memory = Memory::new(remains.group.clone(), pid, scratch, spec.memory_mib);
+        let shared = Arc::new(Shared::new(spec.id, channel, memory));
+        self.watch.get_or_init(Watch::start).add(&shared);
+        tokio::spawn(shared.clone().receive());
+        let listener = std::sync::Mutex::new(Some(listener.into()));
+        let remains = tokio::sync::Mutex::new(Some(remains));
+        Ok(Arc::new(LiveCell { id: spec.id, listener, shared, remains, _nursery: nursery }))
+    }
+}
+
+#[async_trait]
+impl Sandbox for Cells {
+    fn name(&self) -> &'static str {
+        "cell"
+    }
+
+    async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
+        let (id, begin) = (spec.id, Instant::now());
+        let cell = self.make(spec).await?;
+        tracing::trace!(cell = %id, took = ?begin.elapsed(), "made a cell");
+        Ok(cell)
+    }
+
+    async fn recover(&self) -> Result<usize, Error> {
+        let directory = self.config.directory.clone();
+        tokio::task::spawn_blocking(move || recover::recover(&directory)).await.map_err(|_| Error::Ended)
+    }
+
+    fn barriers(&self) -> Vec<Barrier> {
+        barriers::of_this_host(self)
+    }
+}
+
+impl Drop for Cells {
+    fn drop(&mut self) {
+        if let Ok(tree) = &self.cgroups {
+            recover::forget(&self.config.directory, self.owner, &tree.directories());
+        }
+    }
+}
+
+/// The first message: the agent's number and descriptor.
+async fn born(channel: &Channel) -> Result<(u32, PidFd), Error> {
+    match channel.receive().await.map_err(step("receive from the nursery"))? {
+        Some((FromAgent::Born { pid }, fds)) => match fds.into_iter().next() {
+            Some(pidfd) => Ok((pid, pidfd.into())),
+            None => Err(Error::Ended),
+        },
+        Some((FromAgent::Failed { step, errno }, _)) => Err(barriers::explain(step, errno)),
+        _ => Err(Error::Ended),
+    }
+}
+
+/// The answer to the order.
+async fn ready(channel: &Channel) -> Result<[Option<OwnedFd>; 3], Error> {
+    match channel.receive().await.map_err(step("receive from the agent"))? {
+        Some((FromAgent::Ready { took }, fds)) => {
+            tracing::trace!(?took, "built a cell; microseconds a step");
+            let mut fds = fds.into_iter();
+            Ok([fds.next(), fds.next(), fds.next()])
+        }
+        Some((FromAgent::Failed { step, errno }, _)) => Err(barriers::explain(step, errno)),
+        _ => Err(step("build the cell")(io::Error::from(io::ErrorKind::UnexpectedEof))),
+    }
+}
+
