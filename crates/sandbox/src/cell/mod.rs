@@ -38,7 +38,7 @@ use crate::owner::Owner;
 use crate::pidfd::PidFd;
 use crate::port::{Barrier, Cell, CellSpec, RUNTIME_API_PORT, Sandbox};
 use crate::wire::{self, Build, FromAgent, ToAgent};
-use crate::{Error, agent, egress};
+use crate::{Error, egress};
 use channel::Channel;
 use ids::{GID_INSIDE, Ids, UID_INSIDE};
 use live::{LiveCell, Shared};
@@ -58,7 +58,7 @@ const HOSTNAME: &str = "sandbox";
 pub struct Config {
     /// Where it remembers which cgroups are its own.
     pub directory: PathBuf,
-    /// The program that serves as the agent: it must call [`agent::main_if_asked`]. By default the running one.
+    /// The program that serves as the agent: it must call [`crate::agent::main_if_asked`]. By default the running one.
     pub agent: PathBuf,
     /// How cells reach the world.
     pub egress: Arc<egress::Config>,
@@ -151,7 +151,8 @@ impl Cells {
             barrier: barriers::USER,
             advice: reason.clone(),
         })?;
-        let mut remains = Remains { ids: Some(ids.lease().map_err(step("lease user ids"))?), ..Remains::default() };
+        let mut remains = Remains::default();
+        remains.ids = Some(ids.lease().map_err(step("lease user ids"))?);
         remains.group = self.group(&spec)?;
         let (nursery, channel) = self.bear().await?;
         let (pid, agent) = born(&channel).await?;
@@ -186,8 +187,9 @@ impl Sandbox for Cells {
 
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
         let (id, begin) = (spec.id, Instant::now());
+        let cgroups = self.cgroups.as_ref().map_or("none", cgroup::Tree::version);
         let cell = self.make(spec).await?;
-        tracing::trace!(cell = %id, took = ?begin.elapsed(), "made a cell");
+        tracing::trace!(cell = %id, cgroups, took = ?begin.elapsed(), "made a cell");
         Ok(cell)
     }
 

@@ -10,6 +10,12 @@ use crate::support::{self, Bench, program, run, shell, spec};
 /// Each promise, once for each back end.
 macro_rules! promises {
     ($($promise:ident),* $(,)?) => {
+        mod on_cell {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                if let Some(bench) = crate::support::cell() { super::$promise(bench).await }
+            })*
+        }
         mod on_sim {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
@@ -209,7 +215,7 @@ async fn destroy_ends_everything(bench: Bench) {
     let (cell, pids) = with_daemon(&bench).await;
     cell.destroy().await;
     assert!(!pids.iter().any(|&pid| support::alive(pid)), "destroy waits");
-    assert!(support::is_empty(bench.directory.path()));
+    assert_eq!(support::traces(&bench, cell.id()), Vec::<std::path::PathBuf>::new());
     assert!(matches!(cell.spawn(shell("true")).await, Err(Error::Ended)));
     assert!(matches!(cell.usage().await, Err(Error::Ended)));
     cell.destroy().await;
@@ -217,9 +223,10 @@ async fn destroy_ends_everything(bench: Bench) {
 
 async fn drop_ends_everything(bench: Bench) {
     let (cell, pids) = with_daemon(&bench).await;
+    let id = cell.id();
     drop(cell);
     support::until("nothing is left", || {
-        !pids.iter().any(|&pid| support::alive(pid)) && support::is_empty(bench.directory.path())
+        !pids.iter().any(|&pid| support::alive(pid)) && support::traces(&bench, id).is_empty()
     })
     .await;
 }

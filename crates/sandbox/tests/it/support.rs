@@ -1,13 +1,13 @@
 //! Back ends to test, and ways to look at what runs in a cell.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use lambent_model::InstanceId;
 use lambent_model::function::Network;
-use lambent_sandbox::{Cell, CellSpec, ExitStatus, Process, ProcessSpec, Sandbox, sim};
+use lambent_sandbox::{Cell, CellSpec, ExitStatus, Process, ProcessSpec, Sandbox, cell, sim};
 use tokio::io::AsyncReadExt;
 
 /// Longer than anything here takes; a test that waits for this long has failed.
@@ -23,6 +23,26 @@ pub struct Bench {
 pub fn sim() -> Option<Bench> {
     let directory = tempfile::tempdir().unwrap();
     Some(Bench { sandbox: Arc::new(sim::Sim::new(directory.path())), directory })
+}
+
+/// The isolating back end, where the host can give it. Where it cannot, that is said loudly, and is a failure when CI demands it.
+pub fn cell() -> Option<Bench> {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = cell::Config::new(directory.path());
+    config.agent = env!("CARGO_BIN_EXE_cell-agent").into();
+    let sandbox: Arc<dyn Sandbox> = Arc::new(cell::Cells::new(config).unwrap());
+    let missing: Vec<_> = sandbox.barriers().into_iter().filter(|barrier| barrier.required && barrier.missing.is_some()).collect();
+    if missing.is_empty() {
+        return Some(Bench { sandbox, directory });
+    }
+    skip(&format!("{missing:#?}"));
+    None
+}
+
+/// Says that a test did not run.
+pub fn skip(reason: &str) {
+    assert!(std::env::var_os("LAMBENT_TEST_REQUIRE_ISOLATION").is_none(), "isolation is required here, but: {reason}");
+    eprintln!("SKIPPED: this host cannot isolate: {reason}");
 }
 
 /// A cell with room for anything ordinary.
@@ -99,7 +119,22 @@ pub fn alive(pid: u32) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
-/// Nothing but what was there before is left below a directory.
-pub fn is_empty(directory: &Path) -> bool {
-    std::fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_none())
+/// Paths that bear a cell's name, in the back end's directory or among the cgroups.
+pub fn traces(bench: &Bench, cell: InstanceId) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for root in [bench.directory.path(), Path::new("/sys/fs/cgroup")] {
+        search(root, &cell.to_string(), &mut found);
+    }
+    found
+}
+
+fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().contains(name) {
+            found.push(entry.path());
+        }
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            search(&entry.path(), name, found);
+        }
+    }
 }
