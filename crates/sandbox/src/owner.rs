@@ -41,8 +41,11 @@ impl FromStr for Owner {
     fn from_str(text: &str) -> Result<Self, ()> {
         let (pid, rest) = text.split_once('-').ok_or(())?;
         let (start, serial) = rest.split_once('-').ok_or(())?;
-        let owner =
-            Self { pid: pid.parse().map_err(drop)?, start: start.parse().map_err(drop)?, serial: serial.parse().map_err(drop)? };
+        let owner = Self {
+            pid: pid.parse().map_err(drop)?,
+            start: start.parse().map_err(drop)?,
+            serial: serial.parse().map_err(drop)?,
+        };
         Ok(owner)
     }
 }

@@ -33,7 +33,9 @@ pub(super) fn write(directory: &Path, order: &Build) -> io::Result<()> {
     let (uid, gid) = (order.uid, order.gid);
     put(
         file("passwd"),
-        format!("root:x:0:0:root:/root:/bin/bash\n{USER}:x:{uid}:{gid}::/home/{USER}:/sbin/nologin\nnobody:x:65534:65534::/:/sbin/nologin\n"),
+        format!(
+            "root:x:0:0:root:/root:/bin/bash\n{USER}:x:{uid}:{gid}::/home/{USER}:/sbin/nologin\nnobody:x:65534:65534::/:/sbin/nologin\n"
+        ),
     )?;
     put(file("group"), format!("root:x:0:\n{USER}:x:{gid}:\nnogroup:x:65534:\n"))?;
     put(file("hostname"), format!("{}\n", order.hostname))?;

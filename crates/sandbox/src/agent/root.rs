@@ -54,7 +54,7 @@ const PROC_ALLOWED: [&str; 13] = [
     "filesystems", // C libraries and coreutils, to skip pseudo file systems
     "cgroups",     // the JVM's container detection
     "meminfo",     // covered by one of the cell's own size
-    "sys",         // mounted read-only: kernel.*, vm.overcommit_memory, ... are read at start by Go, the JVM and jemalloc
+    "sys", // mounted read-only: kernel.*, vm.overcommit_memory, ... are read at start by Go, the JVM and jemalloc
 ];
 
 /// A part of the host, held before it is attached.
@@ -177,7 +177,8 @@ fn own_proc(order: &Build) -> io::Result<()> {
             continue;
         }
         let cover = if entry.file_type()?.is_dir() { "sys" } else { "dev/null" };
-        move_mount(&open_tree(&staged(cover), Below::Left)?, &entry.path()).map_err(|error| at(&entry.path(), error))?;
+        move_mount(&open_tree(&staged(cover), Below::Left)?, &entry.path())
+            .map_err(|error| at(&entry.path(), error))?;
     }
     let sys = open_tree(&staged("proc/sys"), Below::Included)?;
     restrict(&sys, attributes | MOUNT_ATTR_RDONLY, Below::Included)?;

@@ -6,7 +6,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, sigaction, sigprocmask};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, sigaction, sigprocmask,
+};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -61,7 +63,9 @@ impl Agent<'_> {
             ToAgent::Signal { pid, signal } => self.signal(pid, signal),
             ToAgent::Socket { seq } => match network::tcp_socket() {
                 Ok(fd) => wire::send(self.socket.as_fd(), &FromAgent::Socket { seq, errno: 0 }, &[fd.as_fd()])?,
-                Err(error) => self.tell(&FromAgent::Socket { seq, errno: error.raw_os_error().unwrap_or(libc::EIO) })?,
+                Err(error) => {
+                    self.tell(&FromAgent::Socket { seq, errno: error.raw_os_error().unwrap_or(libc::EIO) })?
+                }
             },
             ToAgent::Spawn(order) => match exec::spawn(&order) {
                 Ok(started) => {

@@ -82,7 +82,10 @@ pub(super) fn explain(step: Cow<'static, str>, errno: i32) -> Error {
     let source = io::Error::from_raw_os_error(errno);
     let known = KNOWN.iter().chain([&NETWORK_DEVICE]).find(|known| known.steps.contains(&step.as_ref()));
     // A full disk or a missing mount is no matter of the host's abilities.
-    let lacking = matches!(errno, libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL | libc::ENOSPC | libc::ENODEV | libc::ENXIO);
+    let lacking = matches!(
+        errno,
+        libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL | libc::ENOSPC | libc::ENODEV | libc::ENXIO
+    );
     match known {
         Some(known) if lacking && step != "collect host directories" => {
             Error::BarrierUnavailable { barrier: known.name, advice: format!("{step}: {source}; {}", known.advice) }
@@ -109,7 +112,9 @@ fn by_trial(cells: &Cells) -> Vec<Barrier> {
         let missing = match failed {
             _ if hidden => Some("not tried, as one before it is missing".to_owned()),
             Some(Error::BarrierUnavailable { barrier, advice }) if *barrier == known.name => Some(advice.clone()),
-            Some(Error::Step { step, source }) if known.steps.contains(&step.as_ref()) => Some(format!("{step}: {source}")),
+            Some(Error::Step { step, source }) if known.steps.contains(&step.as_ref()) => {
+                Some(format!("{step}: {source}"))
+            }
             _ => None,
         };
         hidden |= missing.is_some();
@@ -134,13 +139,17 @@ fn barrier(known: &Known, missing: Option<String>, required: bool) -> Barrier {
 fn identity(cells: &Cells) -> Barrier {
     let missing = match &cells.ids {
         Ok(super::Ids::Block(_)) => None,
-        Ok(super::Ids::Own { .. }) => Some("an ordinary user can map only itself, so all cells are the same user to the host".to_owned()),
+        Ok(super::Ids::Own { .. }) => {
+            Some("an ordinary user can map only itself, so all cells are the same user to the host".to_owned())
+        }
         Err(reason) => Some(reason.clone()),
     };
     Barrier {
         name: "a host user for each cell",
         stops: "code that got out of one cell from touching another's processes or the node's files",
-        advice: missing.as_ref().map(|_| "run the node as root: cells are no less confined, and differ from it and each other".to_owned()),
+        advice: missing
+            .as_ref()
+            .map(|_| "run the node as root: cells are no less confined, and differ from it and each other".to_owned()),
         missing,
         required: false,
     }
@@ -162,7 +171,11 @@ fn resources(cells: &Cells) -> [Barrier; 3] {
             "code inside from taking more memory than its function has",
             "instead the node looks at each cell's memory every 25 ms and kills what is beyond the limit",
         ),
-        limit("process limit by the kernel", "fork bombs", "instead RLIMIT_NPROC, which counts each cell's user namespace apart"),
+        limit(
+            "process limit by the kernel",
+            "fork bombs",
+            "instead RLIMIT_NPROC, which counts each cell's user namespace apart",
+        ),
         limit("cpu share", "code inside from slowing down other functions", "CPU is not limited"),
     ]
 }

@@ -116,7 +116,8 @@ impl Shared {
             FromAgent::Refused { seq, step, exec, errno } => {
                 let source = std::io::Error::from_raw_os_error(errno);
                 // The path is filled in by whoever asked.
-                let error = if exec { Error::Exec { path: String::new(), source } } else { Error::Step { step, source } };
+                let error =
+                    if exec { Error::Exec { path: String::new(), source } } else { Error::Step { step, source } };
                 let _ = self.answer(seq, Answer::Refused(error));
             }
             FromAgent::Socket { seq, errno } => {

@@ -91,7 +91,9 @@ impl Memory {
     pub(super) fn claim_kill(&self) -> bool {
         let by_kernel = self.group.as_ref().and_then(|group| group.oom_kills().ok()).unwrap_or(0);
         let all = by_kernel + self.kills.load(Ordering::Relaxed);
-        self.claimed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |claimed| (claimed < all).then_some(all)).is_ok()
+        self.claimed
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |claimed| (claimed < all).then_some(all))
+            .is_ok()
     }
 
     /// Lets go of the cell's file system, which would otherwise stay for as long as somebody holds the handle.

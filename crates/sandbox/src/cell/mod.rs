@@ -147,10 +147,10 @@ impl Cells {
     }
 
     async fn make(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
-        let ids = self.ids.as_ref().map_err(|reason| Error::BarrierUnavailable {
-            barrier: barriers::USER,
-            advice: reason.clone(),
-        })?;
+        let ids = self
+            .ids
+            .as_ref()
+            .map_err(|reason| Error::BarrierUnavailable { barrier: barriers::USER, advice: reason.clone() })?;
         let mut remains = Remains::default();
         remains.ids = Some(ids.lease().map_err(step("lease user ids"))?);
         remains.group = self.group(&spec)?;
@@ -235,4 +235,3 @@ async fn ready(channel: &Channel) -> Result<[Option<OwnedFd>; 3], Error> {
         _ => Err(step("build the cell")(io::Error::from(io::ErrorKind::UnexpectedEof))),
     }
 }
-

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::agent;
-use crate::wire::{self, Birth};
 use crate::spawner;
+use crate::wire::{self, Birth};
 
 /// The process that bears agents. Its end is theirs.
 #[derive(Debug)]

@@ -36,7 +36,8 @@ pub(super) fn recover(directory: &Path) -> usize {
     let mut cells = 0;
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|text| text.parse::<Owner>().ok());
+        let owner =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|text| text.parse::<Owner>().ok());
         let Some(owner) = owner.filter(|owner| !owner.alive()) else { continue };
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
         // Only what bears the dead node's name, whatever the file says.

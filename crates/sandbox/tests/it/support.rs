@@ -31,7 +31,8 @@ pub fn cell() -> Option<Bench> {
     let mut config = cell::Config::new(directory.path());
     config.agent = env!("CARGO_BIN_EXE_cell-agent").into();
     let sandbox: Arc<dyn Sandbox> = Arc::new(cell::Cells::new(config).unwrap());
-    let missing: Vec<_> = sandbox.barriers().into_iter().filter(|barrier| barrier.required && barrier.missing.is_some()).collect();
+    let missing: Vec<_> =
+        sandbox.barriers().into_iter().filter(|barrier| barrier.required && barrier.missing.is_some()).collect();
     if missing.is_empty() {
         return Some(Bench { sandbox, directory });
     }

@@ -71,15 +71,18 @@ fn compile(
 fn rule(entry: &Entry) -> Result<(i64, Vec<SeccompRule>), seccompiler::BackendError> {
     use SeccompCmpArgLen::{Dword, Qword};
     let when = |conditions: Vec<(u8, SeccompCmpArgLen, SeccompCmpOp, u64)>| {
-        let conditions = conditions.into_iter().map(|(argument, length, op, value)| SeccompCondition::new(argument, length, op, value));
+        let conditions = conditions
+            .into_iter()
+            .map(|(argument, length, op, value)| SeccompCondition::new(argument, length, op, value));
         SeccompRule::new(conditions.collect::<Result<_, _>>()?)
     };
     let rules = match entry.when {
         When::Always => Vec::new(),
         When::WithoutFlags(argument, flags) => vec![when(vec![(argument, Qword, SeccompCmpOp::MaskedEq(flags), 0)])?],
-        When::OneOf(argument, values) => {
-            values.iter().map(|value| when(vec![(argument, Dword, SeccompCmpOp::Eq, *value)])).collect::<Result<_, _>>()?
-        }
+        When::OneOf(argument, values) => values
+            .iter()
+            .map(|value| when(vec![(argument, Dword, SeccompCmpOp::Eq, *value)]))
+            .collect::<Result<_, _>>()?,
         When::Sockets(pairs) => pairs
             .iter()
             .map(|(family, protocol)| {
@@ -118,7 +121,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_through_is_not_on_the_list() {
-        for number in [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register] {
+        for number in
+            [libc::SYS_clone3, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register]
+        {
             assert!(!ALLOWED.iter().any(|entry| entry.number == number));
             assert!(!REFUSED.iter().any(|(refused, _)| *refused == number), "must be ENOSYS, not EPERM");
         }

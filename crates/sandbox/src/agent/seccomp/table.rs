@@ -394,7 +394,11 @@ pub(super) const ALLOWED: &[Entry] = &[
     // By argument.
     allow_if(libc::SYS_prlimit64, When::OneOf(0, &[0]), "limits of oneself, downwards; never of another process"),
     allow_if(libc::SYS_prctl, When::OneOf(0, PRCTLS), "attributes of oneself"),
-    allow_if(libc::SYS_personality, When::OneOf(0, &[0, 0xffff_ffff]), "asking for the personality; CPython's platform, setarch-free tools"),
+    allow_if(
+        libc::SYS_personality,
+        When::OneOf(0, &[0, 0xffff_ffff]),
+        "asking for the personality; CPython's platform, setarch-free tools",
+    ),
     allow_if(libc::SYS_ioctl, When::OneOf(1, IOCTLS), "isatty, descriptor flags, reading interfaces"),
     allow_if(libc::SYS_socket, When::Sockets(SOCKETS), "TCP, UDP, local sockets, reading routes"),
     allow_if(libc::SYS_socketpair, When::OneOf(0, &[libc::AF_UNIX as u64]), "pairs of local sockets: libuv, asyncio"),

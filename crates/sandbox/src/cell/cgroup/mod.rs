@@ -208,7 +208,8 @@ fn write(directory: &Path, file: &str, value: impl std::fmt::Display) -> io::Res
     let path = directory.join(file);
     // Not `fs::write`: these files exist or do not, and must never be made.
     let mut open = fs::OpenOptions::new();
-    let result = open.write(true).open(&path).and_then(|mut file| io::Write::write_all(&mut file, value.to_string().as_bytes()));
+    let result =
+        open.write(true).open(&path).and_then(|mut file| io::Write::write_all(&mut file, value.to_string().as_bytes()));
     result.map_err(|error| io::Error::new(error.kind(), format!("{} = {value}: {error}", path.display())))
 }
 

@@ -116,7 +116,11 @@ impl Group {
             charged_bytes: self.charged_bytes()?,
             file_bytes: cache.saturating_sub(shared),
             oom_kills: self.oom_kills()?,
-            cpu: self.of("cpuacct").and_then(|cpu| number(cpu, "cpuacct.usage")).map(Duration::from_nanos).unwrap_or_default(),
+            cpu: self
+                .of("cpuacct")
+                .and_then(|cpu| number(cpu, "cpuacct.usage"))
+                .map(Duration::from_nanos)
+                .unwrap_or_default(),
             processes: number(self.of("pids")?, "pids.current")?,
         })
     }

@@ -44,7 +44,8 @@ impl Tree {
 
 fn open_in(parent: &Path, name: &str) -> Result<PathBuf, String> {
     let available = fs::read_to_string(parent.join("cgroup.controllers")).map_err(|error| describe(parent, &error))?;
-    if let Some(missing) = REQUIRED.iter().find(|name| !available.split_ascii_whitespace().any(|found| found == **name)) {
+    if let Some(missing) = REQUIRED.iter().find(|name| !available.split_ascii_whitespace().any(|found| found == **name))
+    {
         return Err(format!("the {missing} controller is not delegated to {}", parent.display()));
     }
     let directory = parent.join(name);
