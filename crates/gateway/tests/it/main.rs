@@ -1,0 +1,5 @@
+//! Function URLs over real connections; the functions behind them are stand-ins.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod requests;
+mod support;
