@@ -1,7 +1,8 @@
-//! What developers and CI run: `cargo xtask test`, `bench`, `fmt`, `lint`, `model`.
+//! What developers and CI run: `cargo xtask test`, `bench`, `fmt`, `lint`, `functions`, `model`.
 #![forbid(unsafe_code)]
 
 mod checks;
+mod functions;
 mod model;
 mod run;
 mod test;
@@ -24,6 +25,8 @@ enum Task {
     Fmt,
     /// Clippy, with warnings as errors.
     Lint,
+    /// Build the functions that tests run, into `target/functions`.
+    Functions,
     /// Take the Lambda service model from botocore.
     Model(model::ModelArgs),
 }
@@ -33,6 +36,7 @@ fn main() -> std::process::ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Fmt => run::cargo(&["fmt", "--all"]),
         Task::Lint => run::cargo(checks::CLIPPY),
+        Task::Functions => functions::build(),
         Task::Model(args) => model::run(&args),
     };
     match result {

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{checks, run};
+use crate::{checks, functions, run};
 
 /// Which parts to run.
 #[derive(clap::Args)]
@@ -34,6 +34,8 @@ const PARTS: &[Part] = &[
     Part { name: "fmt", about: "formatting", run: || passed(run::cargo(&["fmt", "--all", "--check"])) },
     Part { name: "rules", about: "file sizes, unsafe only in sandbox", run: || passed(checks::rules()) },
     Part { name: "clippy", about: "lints", run: || passed(run::cargo(checks::CLIPPY)) },
+    // Before the tests that run them.
+    Part { name: "functions", about: "functions that tests run", run: || passed(functions::build()) },
     Part {
         name: "rust",
         about: "Rust tests of the workspace",

@@ -199,10 +199,11 @@ impl Pair {
             Op::Register { name, invoke, shutdown } => self.register(name, invoke, shutdown),
             Op::ExtensionNext(index) => self.extension_next(index),
             Op::ExtensionError(index, failing) => {
-                if let Some(id) = self.extension(index)
-                    && self.step_failing(id, failing).is_ok()
-                {
-                    self.model.failed.push(id);
+                if let Some(id) = self.extension(index) {
+                    let asked = self.model.asked.contains(&id);
+                    let result = self.step_failing(id, failing);
+                    assert!(!(failing == Failing::Init && asked && result.is_ok()), "an init error after its start");
+                    self.model.failed.extend(result.is_ok().then_some(id));
                 }
             }
             Op::Hang(index) => {
@@ -293,6 +294,21 @@ impl Pair {
         self.step(Input::Invoke(request)).unwrap();
     }
 
+    /// What must have been said by now has been.
+    fn check(&self) {
+        let Model { registered, asked, failed, at_work, .. } = &self.model;
+        if self.model.ending || self.model.init_failed {
+            return;
+        }
+        let started = self.container.extensions().iter().all(|extension| extension.activity != Activity::Launched);
+        if self.model.runtime_asked && started && registered.iter().all(|(id, _)| asked.contains(id)) {
+            assert!(self.model.ready, "everyone asked, and nobody was told");
+        }
+        if self.model.current.is_some() && self.model.runtime_done {
+            assert!(at_work.iter().any(|id| !failed.contains(id)), "nobody is at work, and nobody was told");
+        }
+    }
+
     /// Whatever happened before: clients that behave from here on get the container to the end of its invocation.
     fn behave(&mut self) {
         if !self.model.ready || self.model.ending {
@@ -326,6 +342,7 @@ proptest! {
         pair.step(Input::Expect(names)).unwrap();
         for op in ops {
             pair.apply(op);
+            pair.check();
         }
         pair.behave();
     }

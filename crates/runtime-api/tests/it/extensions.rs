@@ -239,8 +239,9 @@ async fn an_extension_that_fails_later_does_not_hold_the_container() {
     extension.client.receive().await;
     let request = runtime.receive().await.header("Lambda-Runtime-Aws-Request-Id").unwrap().to_owned();
     runtime.respond(&request, b"1").await;
-    assert_eq!(extension.error("exit", "Extension.Broken").await.status, 202);
     runtime.ask().await;
+    within(flight.done).await.unwrap();
+    assert_eq!(extension.error("exit", "Extension.Broken").await.status, 202);
     within(flight.idle).await.unwrap();
     assert_eq!(served.api.extensions()[0].error_type.as_deref(), Some("Extension.Broken"));
 }

@@ -4,5 +4,6 @@
 mod client;
 mod extensions;
 mod hostile;
+mod official;
 mod runtime;
 mod telemetry;
