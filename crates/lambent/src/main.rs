@@ -2,10 +2,60 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod client;
+mod cmd;
+mod config;
+mod node;
+mod package;
+
+use std::process::ExitCode;
 
 use clap::Parser;
 
-fn main() {
-    let cli = cli::Cli::parse();
-    println!("{cli:?}");
+use cli::Cli;
+use config::ProcessEnv;
+
+/// Exit code of a command that failed.
+const FAILED: u8 = 1;
+/// Exit code of wrong usage or configuration; clap's own, too.
+const WRONG_USAGE: u8 = 2;
+/// Exit code of an invocation whose function answered with an error.
+const FUNCTION_ERROR: u8 = 3;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return report(&anyhow::Error::new(error).context("cannot start the async runtime"), cli.json),
+    };
+    let json = cli.json;
+    let result = runtime.block_on(cmd::run(cli, &ProcessEnv));
+    // What is still running then has been waited for, or is not worth waiting for (a blocked read of standard input).
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => report(&error, json),
+    }
+}
+
+/// Prints the whole chain of an error, and chooses the exit code.
+fn report(error: &anyhow::Error, json: bool) -> ExitCode {
+    let code = exit_code(error);
+    if json {
+        let kind = error.downcast_ref::<client::ApiError>().map(|error| error.code.as_str());
+        eprintln!("{}", serde_json::json!({"error": {"code": kind, "message": format!("{error:#}"), "exit": code}}));
+    } else if code != FUNCTION_ERROR {
+        eprintln!("lambent: {error:#}");
+    }
+    ExitCode::from(code)
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    if error.is::<cmd::FunctionFailed>() {
+        FUNCTION_ERROR
+    } else if error.is::<config::Error>() || error.is::<cmd::WrongUsage>() {
+        WRONG_USAGE
+    } else {
+        FAILED
+    }
 }

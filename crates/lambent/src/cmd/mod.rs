@@ -1,0 +1,45 @@
+//! One file per command.
+
+mod completions;
+mod config;
+mod credentials;
+mod deploy;
+mod functions;
+mod invoke;
+mod logs;
+mod output;
+mod serve;
+mod version;
+
+use anyhow::Result;
+
+use crate::cli::{Cli, Command};
+use crate::config::Env;
+
+/// The command line or the environment asks for something impossible.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct WrongUsage(pub String);
+
+/// The call worked, the function did not; its answer is printed already.
+#[derive(Debug, thiserror::Error)]
+#[error("the function failed ({0})")]
+pub struct FunctionFailed(pub String);
+
+/// Runs one command.
+pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
+    let json = cli.json;
+    match cli.command {
+        Command::Serve(args) => serve::run(&args, env, json).await,
+        Command::Demo(_) => anyhow::bail!("the demo has not landed yet"),
+        Command::Deploy(args) => deploy::run(&args, env, json).await,
+        Command::Invoke(args) => invoke::run(&args, env, json).await,
+        Command::Logs(args) => logs::run(&args, env, json).await,
+        Command::Functions(args) => functions::run(args, env, json).await,
+        Command::Credentials(args) => credentials::run(&args, env, json).await,
+        Command::Doctor(_) => anyhow::bail!("doctor has not landed yet"),
+        Command::Config(args) => config::run(&args, env, json),
+        Command::Version => version::run(json),
+        Command::Completions { shell } => completions::run(shell),
+    }
+}

@@ -1,0 +1,264 @@
+//! The sections and their keys.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use lambent_model::{AccountId, Region, limits};
+use serde::{Deserialize, Serialize};
+
+use super::Use;
+use super::reader::{Error, Reader};
+
+/// Where the Lambda API answers.
+pub const DEFAULT_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9400);
+/// Where function URLs answer.
+pub const DEFAULT_URLS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9401);
+/// State of a node that stays.
+pub const DEFAULT_SERVE_DIR: &str = "/var/lib/lambent";
+/// State of a node to play with.
+pub const DEFAULT_DEMO_DIR: &str = "./.lambent";
+/// How long running calls may go on once the node was told to stop.
+const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// How often log events beyond their retention are deleted.
+const DEFAULT_EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// How long an unused container is kept.
+const DEFAULT_IDLE: Duration = Duration::from_secs(600);
+
+/// Everything a node is told. All of it is fixed at start.
+#[derive(Debug)]
+pub struct Config {
+    /// `account`: the account that owns what is created here. Default 000000000000. Since 0.1.
+    pub account: AccountId,
+    /// `region`: the region this node answers for; requests must be signed for it. Default us-east-1. Since 0.1.
+    pub region: Region,
+    /// `data_dir`: where all state is kept. Default /var/lib/lambent, for the demo ./.lambent. Since 0.1.
+    pub data_dir: PathBuf,
+    /// The Lambda API.
+    pub api: Api,
+    /// Function URLs.
+    pub urls: Urls,
+    /// What functions are kept in.
+    pub sandbox: Sandbox,
+    /// Containers.
+    pub fleet: Fleet,
+    /// Other AWS services.
+    pub aws: Aws,
+    /// What functions logged.
+    pub logs: Logs,
+    /// What the node itself logs.
+    pub log: Log,
+    /// Traces.
+    pub otlp: Otlp,
+    /// How the node ends.
+    pub shutdown: Shutdown,
+}
+
+/// `[api]`: the Lambda API.
+#[derive(Debug)]
+pub struct Api {
+    /// `listen`: address and port; port 0 picks a free one. Default 127.0.0.1:9400. Since 0.1.
+    pub listen: SocketAddr,
+    /// `authentication`: `required`, or `off` to accept unsigned calls (loopback only). Default `required`. Since 0.1.
+    pub authentication: Authentication,
+}
+
+/// Whether calls must be signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authentication {
+    /// Every call is signed with an access key of this node.
+    Required,
+    /// Nobody checks.
+    Off,
+}
+
+/// `[urls]`: function URLs.
+#[derive(Debug)]
+pub struct Urls {
+    /// `listen`: address and port; port 0 picks a free one. Default 127.0.0.1:9401, and a free port where the API has one. Since 0.1.
+    pub listen: SocketAddr,
+}
+
+/// `[sandbox]`: what functions are kept in.
+#[derive(Debug)]
+pub struct Sandbox {
+    /// `kind`: `cell` isolates; `sim` does not and is for tests. Default `cell`. Since 0.1.
+    pub kind: SandboxKind,
+}
+
+/// Sandbox back ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SandboxKind {
+    /// Namespaces, cgroup, seccomp.
+    Cell,
+    /// Ordinary child processes; no isolation.
+    Sim,
+}
+
+/// `[fleet]`: containers.
+#[derive(Debug)]
+pub struct Fleet {
+    /// `concurrency`: calls of the account at once; beyond it callers are throttled. Default 1000. Since 0.1.
+    pub concurrency: u32,
+    /// `idle`: how long an unused container is kept. Short saves memory, long saves cold starts. Default 10m. Since 0.1.
+    pub idle: Duration,
+}
+
+/// `[aws]`: where other AWS services are.
+#[derive(Debug)]
+pub struct Aws {
+    /// `endpoint`: an S3-compatible endpoint for code packages; functions see it as `AWS_ENDPOINT_URL`. Default none. Since 0.1.
+    pub endpoint: Option<String>,
+    /// `access_key_id`: the key this node signs with there. Default none: `AWS_ACCESS_KEY_ID` of the environment. Since 0.1.
+    pub access_key_id: Option<String>,
+    /// `secret_access_key`: its secret. Default none: `AWS_SECRET_ACCESS_KEY` of the environment. Since 0.1.
+    pub secret_access_key: Option<String>,
+}
+
+/// `[logs]`: what functions logged.
+#[derive(Debug)]
+pub struct Logs {
+    /// `expire_every`: how often events beyond their retention are deleted. Default 10m. Since 0.1.
+    pub expire_every: Duration,
+}
+
+/// `[log]`: what the node itself logs, on standard error.
+#[derive(Debug)]
+pub struct Log {
+    /// `format`: `text` or `json`. Default `text`. Since 0.1.
+    pub format: LogFormat,
+    /// `filter`: least level, or directives of tracing's `EnvFilter`. Default `info`. Since 0.1.
+    pub filter: String,
+}
+
+/// Forms of the node's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+/// `[otlp]`: OpenTelemetry traces.
+#[derive(Debug)]
+pub struct Otlp {
+    /// `endpoint`: the base URL of an OTLP/HTTP collector, e.g. `http://127.0.0.1:4318`. Default none: no traces. Since 0.1.
+    pub endpoint: Option<String>,
+}
+
+/// `[shutdown]`: how the node ends.
+#[derive(Debug)]
+pub struct Shutdown {
+    /// `grace`: how long running calls may go on after the first signal; a second one ends at once. Default 30s. Since 0.1.
+    pub grace: Duration,
+}
+
+impl Config {
+    /// Reads every key. The order here is the order of `lambent config`.
+    pub(super) fn read(reader: &mut Reader<'_>, purpose: Use) -> Result<Self, Error> {
+        let data_dir = match purpose {
+            Use::Serve => DEFAULT_SERVE_DIR,
+            Use::Demo => DEFAULT_DEMO_DIR,
+        };
+        let listen = reader.value("api.listen", DEFAULT_API)?;
+        // Whoever wants any free port for the API surely has no use for a fixed one here.
+        let urls = if listen.port() == 0 { SocketAddr::new(DEFAULT_URLS.ip(), 0) } else { DEFAULT_URLS };
+        Ok(Self {
+            account: reader.value("account", AccountId::default())?,
+            region: reader.value("region", Region::default())?,
+            data_dir: reader.value("data_dir", PathBuf::from(data_dir))?,
+            api: Api {
+                listen,
+                authentication: reader.value("api.authentication", Authentication::Required)?,
+            },
+            urls: Urls { listen: reader.value("urls.listen", urls)? },
+            sandbox: Sandbox { kind: reader.value("sandbox.kind", SandboxKind::Cell)? },
+            fleet: Fleet {
+                concurrency: reader.value("fleet.concurrency", limits::ACCOUNT_CONCURRENCY)?,
+                idle: duration(reader, "fleet.idle", DEFAULT_IDLE)?,
+            },
+            aws: Aws {
+                endpoint: reader.optional("aws.endpoint")?,
+                access_key_id: reader.optional("aws.access_key_id")?,
+                secret_access_key: reader.optional::<Secret>("aws.secret_access_key")?.map(|secret| secret.0),
+            },
+            logs: Logs { expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)? },
+            log: Log {
+                format: reader.value("log.format", LogFormat::Text)?,
+                filter: reader.value("log.filter", "info".to_owned())?,
+            },
+            otlp: Otlp { endpoint: reader.optional("otlp.endpoint")? },
+            shutdown: Shutdown { grace: duration(reader, "shutdown.grace", DEFAULT_GRACE)? },
+        })
+    }
+
+    /// What no single key can see.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let refuse = |text: String| Err(Error::Contradiction(text));
+        if self.api.authentication == Authentication::Off && !self.api.listen.ip().is_loopback() {
+            return refuse(format!(
+                "api.listen = {} is reachable from other machines, but api.authentication = \"off\": \
+                 listen on 127.0.0.1 or require authentication",
+                self.api.listen
+            ));
+        }
+        if self.api.listen == self.urls.listen && self.api.listen.port() != 0 {
+            return refuse(format!("api.listen and urls.listen are both {}: give one another port", self.api.listen));
+        }
+        if self.fleet.concurrency == 0 {
+            return refuse("fleet.concurrency = 0 would throttle every call: give at least 1".to_owned());
+        }
+        if self.logs.expire_every.is_zero() {
+            return refuse("logs.expire_every = 0s would never rest: give at least 1s".to_owned());
+        }
+        if self.aws.access_key_id.is_some() != self.aws.secret_access_key.is_some() {
+            return refuse("aws.access_key_id and aws.secret_access_key belong together: set both or neither".to_owned());
+        }
+        let urls = [("aws.endpoint", &self.aws.endpoint), ("otlp.endpoint", &self.otlp.endpoint)];
+        for (key, url) in urls {
+            if let Some(url) = url.as_ref().filter(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+                return refuse(format!("{key} = {url:?} is no URL: begin it with http:// or https://"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Durations are text such as `30s`, `10m`, `1h 30m`.
+fn duration(reader: &mut Reader<'_>, key: &'static str, default: Duration) -> Result<Duration, Error> {
+    let default = SignedDuration::try_from(default).unwrap_or_default();
+    let value = reader.value(key, FriendlyDuration(default))?.0;
+    Duration::try_from(value).map_err(|_| Error::Contradiction(format!("{key} = {value:#} is negative")))
+}
+
+struct FriendlyDuration(SignedDuration);
+
+impl Serialize for FriendlyDuration {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:#}", self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for FriendlyDuration {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let wrong = |_| serde::de::Error::custom("a duration is written like 30s, 10m or 1h 30m");
+        text.parse().map(Self).map_err(wrong)
+    }
+}
+
+/// A value that is never printed.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Secret(String);
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("********")
+    }
+}

@@ -1,0 +1,28 @@
+//! The control plane's view of the fleet.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use lambent_fleet::Fleet;
+use lambent_model::FunctionVersion;
+use lambent_model::function::Runtime;
+use lambent_registry::Deployer;
+use uuid::Uuid;
+
+/// Hands the registry's wishes to the fleet.
+pub struct FleetDeployer(pub Arc<Fleet>);
+
+#[async_trait]
+impl Deployer for FleetDeployer {
+    async fn prepare(&self, version: &FunctionVersion) -> Result<(), String> {
+        self.0.prepare(version).await.map_err(|error| error.to_string())
+    }
+
+    fn retire(&self, generation: Uuid) {
+        self.0.retire(generation);
+    }
+
+    fn runtimes(&self) -> Vec<Runtime> {
+        self.0.runtimes()
+    }
+}

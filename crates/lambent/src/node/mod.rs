@@ -1,0 +1,198 @@
+//! A node: all parts, built and joined.
+//!
+//! Start: store, access keys, sandbox (what an earlier process left is ended), listening sockets, fleet, registry, invoker,
+//! servers. Whatever fails on the way ends the start with an error, and nothing stays behind.
+//!
+//! Stop, in this order: (1) the sockets close and running calls may end within the grace period; (2) the invoker refuses what is
+//! new; (3) the control plane's background work ends; (4) every container ends; (5) logs and traces are written out.
+
+mod code_source;
+mod deployer;
+mod home;
+mod signals;
+mod telemetry;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use lambent_fleet::{Fleet, FleetConfig};
+use lambent_invoker::{Concurrency, Invoker};
+use lambent_model::{Clock, SystemClock};
+use lambent_policy::keys::Keys;
+use lambent_policy::sigv4::Verifier;
+use lambent_registry::{Registry, Settings};
+use lambent_sandbox::{Sandbox, sim};
+use lambent_store::{Embedded, Logs};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::{Config, Env, SandboxKind};
+use code_source::S3;
+use deployer::FleetDeployer;
+pub use home::Home;
+pub use signals::Signals;
+pub use telemetry::Telemetry;
+
+/// A running node.
+pub struct Node {
+    /// Base URL of the Lambda API.
+    pub endpoint: String,
+    /// What client commands are told about it.
+    pub home: Home,
+    fleet: Arc<Fleet>,
+    invoker: Arc<Invoker>,
+    registry: Arc<Registry>,
+    stop: CancellationToken,
+    servers: TaskTracker,
+    background: TaskTracker,
+    // Last, so that the data directory is free only when everything else is gone.
+    _store: Embedded,
+}
+
+impl Node {
+    /// Builds and joins all parts; returns when the sockets answer.
+    pub async fn start(config: &Config, env: &dyn Env, telemetry: &Telemetry) -> Result<Self> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let store = open_store(&config.data_dir)?;
+        let keys = Keys::open(store.catalog.clone()).await.context("cannot read the access keys")?;
+        let root = keys.root(&config.account, clock.now()).await.context("cannot make an access key")?;
+        let sandbox = sandbox(config)?;
+        let left = sandbox.recover().await.context("cannot end what an earlier process left behind")?;
+        if left > 0 {
+            tracing::warn!(cells = left, "ended what an earlier process left behind");
+        }
+        let api = listen("api.listen", config.api.listen).await?;
+        let urls = listen("urls.listen", config.urls.listen).await?;
+        let endpoint = format!("http://{}", reachable(api.local_addr()?));
+        let fleet = Fleet::new(fleet_config(config), sandbox, store.blobs.clone(), store.logs.clone(), clock.clone());
+        let fleet = fleet.await.context("cannot make the fleet")?;
+        let registry = Registry::open(
+            settings(config, &endpoint, urls.local_addr()?.port()),
+            store.catalog.clone(),
+            store.blobs.clone(),
+            Arc::new(S3::new(&config.aws, config.region.as_str(), env)),
+            Arc::new(FleetDeployer(fleet.clone())),
+            clock.clone(),
+        );
+        let registry = registry.await.context("cannot open the control plane")?;
+        let limits = Concurrency { account: config.fleet.concurrency };
+        let invoker = Invoker::new(registry.clone(), fleet.clone(), limits, clock.clone(), seed());
+        let home = Home {
+            endpoint: Some(endpoint.clone()),
+            region: Some(config.region.to_string()),
+            account: config.account.clone(),
+            access_key_id: root.id.clone(),
+            secret_access_key: root.secret.clone(),
+        };
+        home.write(&config.data_dir)?;
+        let (stop, servers, background) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
+        let ready = Arc::new(AtomicBool::new(true));
+        let verifier = Arc::new(Verifier::new(keys, config.region.clone(), clock.clone()));
+        let parts = lambent_frontend::Parts {
+            region: config.region.clone(),
+            account: config.account.clone(),
+            verifier: verifier.clone(),
+            logs: store.logs.clone(),
+            clock: clock.clone(),
+            metrics: Arc::new(telemetry.metrics()),
+            ready: Arc::new({
+                let stop = stop.clone();
+                move || ready.load(Ordering::Acquire) && !stop.is_cancelled()
+            }),
+        };
+        let grace = config.shutdown.grace;
+        servers.spawn(lambent_frontend::serve(api, lambent_frontend::router(parts), stop.clone().cancelled_owned(), grace));
+        drop(urls);
+        background.spawn(until(stop.clone(), expire_logs(store.logs.clone(), config.logs.expire_every, clock)));
+        background.spawn(until(stop.clone(), Telemetry::upkeep(telemetry.recorder())));
+        Ok(Self { endpoint, home, fleet, invoker, registry, stop, servers, background, _store: store })
+    }
+
+    /// What the fleet is doing.
+    pub fn fleet(&self) -> &Arc<Fleet> {
+        &self.fleet
+    }
+
+    /// Ends everything in the order of the module's description.
+    pub async fn stop(self, grace: Duration) {
+        let begun = Instant::now();
+        let left = || grace.saturating_sub(begun.elapsed());
+        self.stop.cancel();
+        self.servers.close();
+        // The servers watch the grace period themselves.
+        tokio::join!(self.servers.wait(), self.invoker.drain(grace));
+        self.registry.shutdown().await;
+        self.fleet.shutdown(left()).await;
+        self.background.close();
+        self.background.wait().await;
+    }
+}
+
+/// The store in a data directory, made where there is none.
+pub fn open_store(dir: &Path) -> Result<Embedded> {
+    Embedded::open(dir).with_context(|| {
+        format!("cannot use {} as data directory; name another one with --data-dir", dir.display())
+    })
+}
+
+/// The sandbox that is configured.
+pub fn sandbox(config: &Config) -> Result<Arc<dyn Sandbox>> {
+    match config.sandbox.kind {
+        SandboxKind::Cell => anyhow::bail!("sandbox.kind = cell is not there yet; choose sim (no isolation)"),
+        SandboxKind::Sim => {
+            tracing::warn!("sandbox.kind = sim: functions run WITHOUT ISOLATION, as this user, with this host's files and network");
+            Ok(Arc::new(sim::Sim::new(config.data_dir.join("sim"))))
+        }
+    }
+}
+
+fn fleet_config(config: &Config) -> FleetConfig {
+    let defaults = FleetConfig::new(config.data_dir.join("fleet"));
+    FleetConfig { idle_timeout: config.fleet.idle, aws_endpoint_url: config.aws.endpoint.clone(), ..defaults }
+}
+
+fn settings(config: &Config, endpoint: &str, urls_port: u16) -> Settings {
+    Settings {
+        account: config.account.clone(),
+        region: config.region.clone(),
+        endpoint: endpoint.to_owned(),
+        function_url: format!("http://{{id}}.lambda-url.{{region}}.localhost:{urls_port}/"),
+        concurrency: config.fleet.concurrency,
+    }
+}
+
+async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; give another {key}, port 0 picks a free one"))
+}
+
+/// The address by which this machine reaches a socket that listens on all of them.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()) } else { address }
+}
+
+/// Chance for alias weights; nothing secret hangs on it.
+fn seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}
+
+async fn until(stop: CancellationToken, task: impl Future<Output = ()>) {
+    stop.run_until_cancelled(task).await;
+}
+
+/// Deletes, now and then, the log events that retention no longer keeps.
+async fn expire_logs(logs: Arc<dyn Logs>, every: Duration, clock: Arc<dyn Clock>) {
+    let mut tick = tokio::time::interval(every);
+    loop {
+        tick.tick().await;
+        match logs.expire(clock.now()).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "deleted log events beyond their retention"),
+            Err(error) => tracing::warn!(%error, "cannot delete old log events"),
+        }
+    }
+}
