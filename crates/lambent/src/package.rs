@@ -92,7 +92,8 @@ fn write_zip(entries: impl Iterator<Item = Result<Entry>>) -> Result<Bytes> {
     for entry in entries {
         let entry = entry?;
         let mode = if entry.executable { 0o755 } else { 0o644 };
-        let options = SimpleFileOptions::DEFAULT.compression_method(zip::CompressionMethod::Deflated).unix_permissions(mode);
+        let options =
+            SimpleFileOptions::DEFAULT.compression_method(zip::CompressionMethod::Deflated).unix_permissions(mode);
         writer.start_file(&entry.name, options).with_context(|| format!("cannot pack {}", entry.name))?;
         writer.write_all(&entry.content)?;
     }
@@ -146,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_manifest_says_how_a_function_runs() {
-        let manifest = Manifest::parse("name = 'a'\nruntime = 'python3.11'\nurl = true\n[environment]\nX = '1'").unwrap();
+        let manifest =
+            Manifest::parse("name = 'a'\nruntime = 'python3.11'\nurl = true\n[environment]\nX = '1'").unwrap();
         assert_eq!(manifest.runtime.as_deref(), Some("python3.11"));
         assert!(manifest.url);
         let error = Manifest::parse("memory = 128").unwrap_err();

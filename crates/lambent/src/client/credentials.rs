@@ -39,7 +39,8 @@ impl Credentials {
         let path = shared.or_else(|| env.get("HOME").map(|home| format!("{home}/.aws/credentials")));
         let text = path.and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
         of_profile(&text, &profile).ok_or_else(|| {
-            WrongUsage("no access key: name the node's --data-dir, or set what `lambent credentials` prints".to_owned()).into()
+            WrongUsage("no access key: name the node's --data-dir, or set what `lambent credentials` prints".to_owned())
+                .into()
         })
     }
 }

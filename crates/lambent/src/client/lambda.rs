@@ -227,7 +227,9 @@ impl Client {
         let mut buffer = BytesMut::new();
         while let Some(chunk) = response.chunk().await.context("the answer broke off")? {
             buffer.extend_from_slice(&chunk);
-            while let DecodedFrame::Complete(message) = decoder.decode_frame(&mut buffer).context("damaged event stream")? {
+            while let DecodedFrame::Complete(message) =
+                decoder.decode_frame(&mut buffer).context("damaged event stream")?
+            {
                 let kind = message.headers().iter().find(|header| header.name().as_str() == ":event-type");
                 match kind.and_then(|header| header.value().as_string().ok()).map(|kind| kind.as_str()) {
                     Some("PayloadChunk") => each(message.payload())?,
@@ -242,7 +244,8 @@ impl Client {
 
 fn completed(payload: &[u8]) -> Streamed {
     let document: Value = serde_json::from_slice(payload).unwrap_or_default();
-    let field = |name: &str| document.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let field =
+        |name: &str| document.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     Streamed { error: field("ErrorCode").map(|code| (code, field("ErrorDetails").unwrap_or_default())) }
 }
 

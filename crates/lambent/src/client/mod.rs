@@ -97,7 +97,10 @@ impl Client {
             let unreachable = error.is_connect();
             let error = anyhow!(error.without_url());
             if unreachable {
-                error.context(format!("no node answers at {}; start one with `lambent serve`, or name it with --endpoint", self.endpoint))
+                error.context(format!(
+                    "no node answers at {}; start one with `lambent serve`, or name it with --endpoint",
+                    self.endpoint
+                ))
             } else {
                 error.context(format!("the call to {} failed", self.endpoint))
             }
@@ -131,6 +134,7 @@ impl Client {
 }
 
 fn home(dir: &Path) -> Result<Home> {
-    let missing = || WrongUsage(format!("no node has kept its state in {} yet; start one with `lambent serve`", dir.display()));
+    let missing =
+        || WrongUsage(format!("no node has kept its state in {} yet; start one with `lambent serve`", dir.display()));
     Ok(Home::read(dir)?.ok_or_else(missing)?)
 }

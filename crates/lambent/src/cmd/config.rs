@@ -16,9 +16,13 @@ pub fn run(args: &ServeArgs, env: &dyn Env, json: bool) -> Result<()> {
         });
         return output::json(&serde_json::Value::Object(entries.collect()));
     }
-    let rows: Vec<Vec<String>> = loaded.effective.iter().map(|effective| {
-        let value = effective.value.as_ref().map_or_else(|| "(not set)".to_owned(), ToString::to_string);
-        vec![effective.key.to_owned(), value, effective.origin.to_string()]
-    }).collect();
+    let rows: Vec<Vec<String>> = loaded
+        .effective
+        .iter()
+        .map(|effective| {
+            let value = effective.value.as_ref().map_or_else(|| "(not set)".to_owned(), ToString::to_string);
+            vec![effective.key.to_owned(), value, effective.origin.to_string()]
+        })
+        .collect();
     output::table(&["KEY", "VALUE", "FROM"], &rows)
 }

@@ -48,7 +48,9 @@ fn function(args: &DeployArgs, manifest: &Manifest, zip: Bytes) -> Result<NewFun
     let name = name.ok_or_else(|| WrongUsage("the function needs a name: give --name".to_owned()))?;
     let bootstrap = dir.join("bootstrap").is_file();
     let missing = |what: &str, example: &str| {
-        WrongUsage(format!("{name} needs a {what}: give --{what} {example}, or write `{what} = \"{example}\"` in {MANIFEST}"))
+        WrongUsage(format!(
+            "{name} needs a {what}: give --{what} {example}, or write `{what} = \"{example}\"` in {MANIFEST}"
+        ))
     };
     let runtime = args.runtime.clone().or_else(|| manifest.runtime.clone());
     let runtime = runtime.or_else(|| bootstrap.then(|| "provided.al2023".to_owned()));

@@ -19,7 +19,11 @@ pub async fn run(args: FunctionsArgs, env: &dyn Env, json: bool) -> Result<()> {
         }
         Some(FunctionsAction::Delete { function, qualifier, client }) => {
             Client::new(&client, env)?.delete(&function, qualifier.as_deref()).await?;
-            if json { output::json(&json!({"deleted": function})) } else { output::line(&format!("deleted {function}")) }
+            if json {
+                output::json(&json!({"deleted": function}))
+            } else {
+                output::line(&format!("deleted {function}"))
+            }
         }
     }
 }

@@ -41,7 +41,11 @@ pub async fn run(args: &LogsArgs, env: &dyn Env, json: bool) -> Result<()> {
             since = since.max(newest - LATE_BY);
         }
         // Only what the next look can return again has to be remembered.
-        printed = events.into_iter().filter(|event| event.timestamp >= since.as_millisecond()).map(|event| event.event_id).collect();
+        printed = events
+            .into_iter()
+            .filter(|event| event.timestamp >= since.as_millisecond())
+            .map(|event| event.event_id)
+            .collect();
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

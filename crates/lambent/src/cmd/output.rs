@@ -34,7 +34,8 @@ fn layout(head: &[&str], rows: &[Vec<String>]) -> String {
     let first = head.iter().map(|name| (*name).to_owned()).collect();
     let lines = std::iter::once(&first).chain(rows).map(|row: &Vec<String>| {
         let columns = row.iter().zip(widths.iter().zip(&figures));
-        let padded = columns.map(|(cell, (width, right))| if *right { format!("{cell:>width$}") } else { format!("{cell:width$}") });
+        let padded = columns
+            .map(|(cell, (width, right))| if *right { format!("{cell:>width$}") } else { format!("{cell:width$}") });
         padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     });
     lines.collect::<Vec<_>>().join("\n")

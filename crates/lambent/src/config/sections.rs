@@ -172,10 +172,7 @@ impl Config {
             account: reader.value("account", AccountId::default())?,
             region: reader.value("region", Region::default())?,
             data_dir: reader.value("data_dir", PathBuf::from(data_dir))?,
-            api: Api {
-                listen,
-                authentication: reader.value("api.authentication", Authentication::Required)?,
-            },
+            api: Api { listen, authentication: reader.value("api.authentication", Authentication::Required)? },
             urls: Urls { listen: reader.value("urls.listen", urls)? },
             sandbox: Sandbox { kind: reader.value("sandbox.kind", SandboxKind::Cell)? },
             fleet: Fleet {
@@ -217,7 +214,9 @@ impl Config {
             return refuse("logs.expire_every = 0s would never rest: give at least 1s".to_owned());
         }
         if self.aws.access_key_id.is_some() != self.aws.secret_access_key.is_some() {
-            return refuse("aws.access_key_id and aws.secret_access_key belong together: set both or neither".to_owned());
+            return refuse(
+                "aws.access_key_id and aws.secret_access_key belong together: set both or neither".to_owned(),
+            );
         }
         let urls = [("aws.endpoint", &self.aws.endpoint), ("otlp.endpoint", &self.otlp.endpoint)];
         for (key, url) in urls {

@@ -47,7 +47,8 @@ fn flags_beat_environment_beats_file() {
 
 #[test]
 fn what_is_unknown_is_refused_by_name_and_place() {
-    let refused = |file, env: [(&str, &str); 1], flags: &[_]| join(file, &env, flags, Use::Serve).unwrap_err().to_string();
+    let refused =
+        |file, env: [(&str, &str); 1], flags: &[_]| join(file, &env, flags, Use::Serve).unwrap_err().to_string();
     let none = ("HOME", "/root");
     assert_eq!(
         refused(file("[api]\nlisten_on = '127.0.0.1:1'"), [none], &[]),

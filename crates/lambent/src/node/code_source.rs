@@ -61,10 +61,14 @@ impl S3 {
 impl CodeSource for S3 {
     async fn fetch(&self, bucket: &str, key: &str, version: Option<&str>, limit: u64) -> Result<Bytes, FetchError> {
         let store = self.bucket(bucket)?;
-        let path = Path::parse(key).map_err(|error| FetchError { code: "NoSuchKey".to_owned(), message: error.to_string() })?;
+        let path = Path::parse(key)
+            .map_err(|error| FetchError { code: "NoSuchKey".to_owned(), message: error.to_string() })?;
         let options = GetOptions { version: version.map(str::to_owned), ..GetOptions::default() };
         let object = store.get_opts(&path, options).await.map_err(|error| failed(&error))?;
-        let too_large = || FetchError { code: "EntityTooLarge".to_owned(), message: format!("The object is larger than {limit} bytes") };
+        let too_large = || FetchError {
+            code: "EntityTooLarge".to_owned(),
+            message: format!("The object is larger than {limit} bytes"),
+        };
         if object.meta.size > limit {
             return Err(too_large());
         }

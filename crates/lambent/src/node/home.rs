@@ -33,7 +33,9 @@ impl Home {
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let path = dir.join(FILE);
         match std::fs::read(&path) {
-            Ok(content) => serde_json::from_slice(&content).with_context(|| format!("{} is damaged", path.display())).map(Some),
+            Ok(content) => {
+                serde_json::from_slice(&content).with_context(|| format!("{} is damaged", path.display())).map(Some)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
         }

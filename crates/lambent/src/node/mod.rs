@@ -106,7 +106,12 @@ impl Node {
             }),
         };
         let grace = config.shutdown.grace;
-        servers.spawn(lambent_frontend::serve(api, lambent_frontend::router(parts), stop.clone().cancelled_owned(), grace));
+        servers.spawn(lambent_frontend::serve(
+            api,
+            lambent_frontend::router(parts),
+            stop.clone().cancelled_owned(),
+            grace,
+        ));
         drop(urls);
         background.spawn(until(stop.clone(), expire_logs(store.logs.clone(), config.logs.expire_every, clock)));
         background.spawn(until(stop.clone(), Telemetry::upkeep(telemetry.recorder())));
@@ -135,9 +140,8 @@ impl Node {
 
 /// The store in a data directory, made where there is none.
 pub fn open_store(dir: &Path) -> Result<Embedded> {
-    Embedded::open(dir).with_context(|| {
-        format!("cannot use {} as data directory; name another one with --data-dir", dir.display())
-    })
+    Embedded::open(dir)
+        .with_context(|| format!("cannot use {} as data directory; name another one with --data-dir", dir.display()))
 }
 
 /// The sandbox that is configured.
@@ -145,7 +149,9 @@ pub fn sandbox(config: &Config) -> Result<Arc<dyn Sandbox>> {
     match config.sandbox.kind {
         SandboxKind::Cell => anyhow::bail!("sandbox.kind = cell is not there yet; choose sim (no isolation)"),
         SandboxKind::Sim => {
-            tracing::warn!("sandbox.kind = sim: functions run WITHOUT ISOLATION, as this user, with this host's files and network");
+            tracing::warn!(
+                "sandbox.kind = sim: functions run WITHOUT ISOLATION, as this user, with this host's files and network"
+            );
             Ok(Arc::new(sim::Sim::new(config.data_dir.join("sim"))))
         }
     }
@@ -167,12 +173,18 @@ fn settings(config: &Config, endpoint: &str, urls_port: u16) -> Settings {
 }
 
 async fn listen(key: &str, address: SocketAddr) -> Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; give another {key}, port 0 picks a free one"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address}; give another {key}, port 0 picks a free one"))
 }
 
 /// The address by which this machine reaches a socket that listens on all of them.
 fn reachable(address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() { SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port()) } else { address }
+    if address.ip().is_unspecified() {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port())
+    } else {
+        address
+    }
 }
 
 /// Chance for alias weights; nothing secret hangs on it.

@@ -17,8 +17,8 @@ use crate::config::{Config, LogFormat};
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
 /// Buckets of every histogram of seconds: a warm call takes a fraction of a millisecond, a time-out fifteen minutes.
 const SECONDS: &[f64] = &[
-    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
-    300.0, 900.0,
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 300.0, 900.0,
 ];
 
 /// The recorders, installed for the whole process.
