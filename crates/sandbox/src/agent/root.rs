@@ -187,7 +187,9 @@ fn own_proc(order: &Build) -> io::Result<()> {
     // A runtime sizes its heap by this file: what it sees must be the cell's memory, not the host's.
     let meminfo = staged("etc/.meminfo");
     std::fs::write(&meminfo, etc::meminfo(order.memory_mib))?;
-    move_mount(&open_tree(&meminfo, Below::Left)?, &staged("proc/meminfo"))
+    let meminfo = open_tree(&meminfo, Below::Left)?;
+    restrict(&meminfo, READ_ONLY | MOUNT_ATTR_NOEXEC, Below::Left)?;
+    move_mount(&meminfo, &staged("proc/meminfo"))
 }
 
 /// Makes the staged tree the root, lets go of the host's, and seals it.

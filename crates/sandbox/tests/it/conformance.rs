@@ -5,7 +5,7 @@ use std::io::Write;
 use lambent_sandbox::{Error, ExitStatus, Mount};
 use tokio::io::AsyncReadExt;
 
-use crate::support::{self, Bench, program, run, shell, spec};
+use crate::support::{self, Bench, PYTHON, open_to_all, program, run, shell, spec};
 
 /// Each promise, once for each back end.
 macro_rules! promises {
@@ -202,12 +202,12 @@ async fn a_flood_of_output_does_not_stop_others(bench: Bench) {
 /// A daemon that left its process group, and the number it runs under on the host.
 async fn with_daemon(bench: &Bench) -> (std::sync::Arc<dyn lambent_sandbox::Cell>, Vec<u32>) {
     let cell = bench.sandbox.create(spec()).await.unwrap();
-    let marker = format!("100{}", uuid_digits(&cell.id().to_string()));
+    let marker = support::long_time(cell.id());
     let line = format!("setsid sleep {marker} >/dev/null 2>&1 </dev/null & sleep {marker}");
     let process = cell.spawn(shell(&line)).await.unwrap();
     drop((process.stdout, process.stderr));
-    support::until("the daemon runs", || processes_named(&marker).len() == 2).await;
-    let pids = processes_named(&marker);
+    support::until("the daemon runs", || support::sleepers(&marker).len() == 2).await;
+    let pids = support::sleepers(&marker);
     (cell, pids)
 }
 
@@ -229,28 +229,4 @@ async fn drop_ends_everything(bench: Bench) {
         !pids.iter().any(|&pid| support::alive(pid)) && support::traces(&bench, id).is_empty()
     })
     .await;
-}
-
-const PYTHON: &str = "/usr/bin/python3";
-
-/// Lets the unprivileged user of a cell in, as the code cache does.
-fn open_to_all(directory: &std::path::Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
-}
-
-/// Digits that no other test uses, from an id.
-fn uuid_digits(id: &str) -> String {
-    id.chars().filter(char::is_ascii_digit).take(8).collect()
-}
-
-/// Host processes with this argument.
-fn processes_named(argument: &str) -> Vec<u32> {
-    let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let has = |pid: &u32| {
-        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with(b"sleep\0") && line.split(|&byte| byte == 0).any(|part| part == argument.as_bytes())
-    };
-    pids.filter(has).collect()
 }

@@ -3,4 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod conformance;
+mod isolation;
+mod measure;
+mod node_death;
+mod ordinary_user;
 mod support;

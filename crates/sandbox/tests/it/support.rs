@@ -25,12 +25,17 @@ pub fn sim() -> Option<Bench> {
     Some(Bench { sandbox: Arc::new(sim::Sim::new(directory.path())), directory })
 }
 
+/// The isolating back end as a node of this directory has it.
+pub fn cells_in(directory: &Path) -> Arc<dyn Sandbox> {
+    let mut config = cell::Config::new(directory);
+    config.agent = agent_program();
+    Arc::new(cell::Cells::new(config).unwrap())
+}
+
 /// The isolating back end, where the host can give it. Where it cannot, that is said loudly, and is a failure when CI demands it.
 pub fn cell() -> Option<Bench> {
     let directory = tempfile::tempdir().unwrap();
-    let mut config = cell::Config::new(directory.path());
-    config.agent = env!("CARGO_BIN_EXE_cell-agent").into();
-    let sandbox: Arc<dyn Sandbox> = Arc::new(cell::Cells::new(config).unwrap());
+    let sandbox = cells_in(directory.path());
     let missing: Vec<_> =
         sandbox.barriers().into_iter().filter(|barrier| barrier.required && barrier.missing.is_some()).collect();
     if missing.is_empty() {
@@ -39,6 +44,14 @@ pub fn cell() -> Option<Bench> {
     skip(&format!("{missing:#?}"));
     None
 }
+
+/// The program that serves as the agent: a test binary's `main` is not its own.
+pub fn agent_program() -> PathBuf {
+    std::env::var_os(AGENT).map_or_else(|| env!("CARGO_BIN_EXE_cell-agent").into(), PathBuf::from)
+}
+
+/// Names another place of the agent, for tests that run elsewhere as somebody else.
+pub const AGENT: &str = "LAMBENT_TEST_AGENT";
 
 /// Says that a test did not run.
 pub fn skip(reason: &str) {
@@ -114,6 +127,23 @@ pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
 }
 
+/// Host processes `sleep` with this argument.
+pub fn sleepers(argument: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let has = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with(b"sleep\0") && line.split(|&byte| byte == 0).any(|part| part == argument.as_bytes())
+    };
+    pids.filter(has).collect()
+}
+
+/// Digits that no other test uses, from a cell's id: a time to sleep for that names the sleeper.
+pub fn long_time(cell: InstanceId) -> String {
+    let digits: String = cell.to_string().chars().filter(char::is_ascii_digit).take(8).collect();
+    format!("100{digits}")
+}
+
 /// Whether a process of the host still runs.
 pub fn alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -122,8 +152,13 @@ pub fn alive(pid: u32) -> bool {
 
 /// Paths that bear a cell's name, in the back end's directory or among the cgroups.
 pub fn traces(bench: &Bench, cell: InstanceId) -> Vec<PathBuf> {
+    traces_below(bench.directory.path(), cell)
+}
+
+/// The same for any directory.
+pub fn traces_below(directory: &Path, cell: InstanceId) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for root in [bench.directory.path(), Path::new("/sys/fs/cgroup")] {
+    for root in [directory, Path::new("/sys/fs/cgroup")] {
         search(root, &cell.to_string(), &mut found);
     }
     found
@@ -138,4 +173,99 @@ fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
             search(&entry.path(), name, found);
         }
     }
+}
+
+/// The interpreter that tests use.
+pub const PYTHON: &str = "/usr/bin/python3";
+
+/// Lets the unprivileged user of a cell in, as the code cache does.
+pub fn open_to_all(directory: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The first line that a process says.
+pub async fn first_line(fd: OwnedFd) -> String {
+    let mut receiver = tokio::net::unix::pipe::Receiver::from_owned_fd(fd).unwrap();
+    let mut line = String::new();
+    let read = async {
+        while let Ok(byte) = receiver.read_u8().await
+            && byte != b'\n'
+        {
+            line.push(char::from(byte));
+        }
+    };
+    tokio::time::timeout(PATIENCE, read).await.expect("a line arrives");
+    line
+}
+
+/// As [`until`], for conditions that must be waited for themselves.
+pub async fn until_async<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let wait = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited in vain until {what}"));
+}
+
+/// A process of the back end on the host.
+pub struct Agent {
+    pub uid: u32,
+}
+
+/// Agents below this process. Tests run side by side in it, so these are not one test's alone.
+pub fn agents_of_this_process() -> Vec<Agent> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+        let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+        if field("Name:") != "lambent-agent" {
+            continue;
+        }
+        let parent = std::fs::read_to_string(format!("/proc/{}/status", field("PPid:"))).unwrap_or_default();
+        if parent.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == std::process::id().to_string())) {
+            let uid = field("Uid:").split_whitespace().next().unwrap().parse().unwrap();
+            found.push(Agent { uid });
+        }
+    }
+    found
+}
+
+/// An interpreter of the host, and the directory it needs beside the system's.
+pub struct Interpreter {
+    pub kind: &'static str,
+    pub program: String,
+    pub mount: Option<PathBuf>,
+}
+
+/// Those found on this host: the system's, and versions installed side by side.
+pub fn interpreters() -> Vec<Interpreter> {
+    let mut found = Vec::new();
+    for (kind, program) in [("python", PYTHON), ("node", "/usr/bin/node")] {
+        if Path::new(program).exists() {
+            found.push(Interpreter { kind, program: program.to_owned(), mount: None });
+        }
+    }
+    let home = std::env::var_os("PYENV_ROOT").map(PathBuf::from);
+    let home = home.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".pyenv")));
+    let versions = home.and_then(|home| std::fs::read_dir(home.join("versions")).ok());
+    for version in versions.into_iter().flatten().flatten() {
+        let supported = ["3.8.", "3.9.", "3.10.", "3.11.", "3.12.", "3.13."];
+        let name = version.file_name().to_string_lossy().into_owned();
+        let program = version.path().join("bin/python3");
+        if supported.iter().any(|prefix| name.starts_with(prefix)) && program.exists() {
+            let program = program.to_string_lossy().into_owned();
+            found.push(Interpreter { kind: "python", program, mount: Some(version.path()) });
+        }
+    }
+    found
+}
+
+/// How many descriptors of this process are sockets or pidfds of a cell, or lie below a directory. Other tests' are counted as well,
+/// so only a bound from above that is waited for says anything.
+pub fn open_here(directory: &Path) -> usize {
+    let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let is_ours = |target: PathBuf| target.starts_with(directory) || target.to_string_lossy().contains("[pidfd]");
+    entries.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(is_ours)).count()
 }

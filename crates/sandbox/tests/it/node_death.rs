@@ -1,0 +1,81 @@
+//! `kill -9` of the node, from outside: nothing of its cells stays.
+//!
+//! The node is this same test binary, started again with only [`a_node_to_be_killed`] to run.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use lambent_model::InstanceId;
+use lambent_sandbox::Sandbox;
+
+use crate::support::{self, shell, spec};
+
+const BACK_END: &str = "LAMBENT_TEST_BACK_END";
+const DIRECTORY: &str = "LAMBENT_TEST_DIRECTORY";
+
+fn back_end(name: &str, directory: &Path) -> std::sync::Arc<dyn Sandbox> {
+    match name {
+        "sim" => std::sync::Arc::new(lambent_sandbox::sim::Sim::new(directory)),
+        _ => support::cells_in(directory),
+    }
+}
+
+#[tokio::test]
+#[ignore = "not a test: the victim of the others"]
+async fn a_node_to_be_killed() {
+    let (Ok(name), Some(directory)) = (std::env::var(BACK_END), std::env::var_os(DIRECTORY)) else { return };
+    let cell = back_end(&name, Path::new(&directory)).create(spec()).await.unwrap();
+    let time = support::long_time(cell.id());
+    let line = format!("setsid sleep {time} & exec sleep {time}");
+    let process = cell.spawn(shell(&line)).await.unwrap();
+    support::until("both sleep", || support::sleepers(&time).len() == 2).await;
+    println!("\ncell {}", cell.id());
+    process.exit.await.unwrap();
+}
+
+/// Starts a node, kills it when its cell runs, and returns the cell.
+fn kill_a_node(name: &str, directory: &Path) -> InstanceId {
+    let mut node = Command::new(std::env::current_exe().unwrap());
+    node.args(["--exact", "node_death::a_node_to_be_killed", "--ignored", "--nocapture"]);
+    node.env(BACK_END, name).env(DIRECTORY, directory).stdout(Stdio::piped()).stdin(Stdio::null());
+    let mut node = node.spawn().unwrap();
+    let lines = BufReader::new(node.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let id = lines.filter_map(|line| line.strip_prefix("cell ")?.parse::<uuid::Uuid>().ok()).next();
+    node.kill().unwrap();
+    node.wait().unwrap();
+    id.expect("the node makes a cell").into()
+}
+
+async fn leaves_nothing(name: &str, directory: &Path) {
+    // A living node in the same directory, whose cell must survive the recovery.
+    let living = back_end(name, directory);
+    let survivor = living.create(spec()).await.unwrap();
+    let id = kill_a_node(name, directory);
+    let time = support::long_time(id);
+    if name == "cell" {
+        // By the kernel alone; a simulated cell's daemons wait for the recovery.
+        support::until("its processes are gone", || support::sleepers(&time).is_empty()).await;
+    }
+    let next = back_end(name, directory);
+    let found = next.recover().await.unwrap();
+    let limited = next.barriers().iter().all(|barrier| barrier.name != "cpu share" || barrier.missing.is_none());
+    assert_eq!(found, usize::from(limited), "there is something to find where there are cgroups or directories");
+    assert!(support::sleepers(&time).is_empty());
+    assert_eq!(support::traces_below(directory, id), Vec::<std::path::PathBuf>::new());
+    assert_eq!(next.recover().await.unwrap(), 0);
+    assert_eq!(support::run(&survivor, shell("echo alive")).await.stdout, "alive\n");
+    survivor.destroy().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_a_node_of_cells_leaves_nothing() {
+    let Some(bench) = support::cell() else { return };
+    leaves_nothing("cell", bench.directory.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_a_node_of_sims_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    leaves_nothing("sim", directory.path()).await;
+}
