@@ -86,7 +86,11 @@ async fn files(bench: Bench) {
         \x20try: os.chmod(p, 0o4777); print('chmod', p)\n\
         \x20except OSError as e: pass";
     assert_eq!(python(&cell, writes).await, "chmod /tmp\nchmod /dev/shm\n");
-    let top = python(&cell, "import os; print(sorted(os.listdir('/'))); print(os.listdir('/sys'), os.listdir('/home'), os.listdir('/run'))").await;
+    let top = python(
+        &cell,
+        "import os; print(sorted(os.listdir('/'))); print(os.listdir('/sys'), os.listdir('/home'), os.listdir('/run'))",
+    )
+    .await;
     for host in ["root", "work", "boot", "lost+found"] {
         assert!(!top.contains(&format!("'{host}'")), "{top}");
     }
@@ -94,7 +98,8 @@ async fn files(bench: Bench) {
     let devices = python(&cell, "import os; print(sorted(os.listdir('/dev')))").await;
     let expected = "['fd', 'full', 'null', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'urandom', 'zero']\n";
     assert_eq!(devices, expected);
-    let devices = run(&cell, shell("echo x > /dev/null && head -c 4 /dev/zero | wc -c && head -c 4 /dev/urandom | wc -c")).await;
+    let devices =
+        run(&cell, shell("echo x > /dev/null && head -c 4 /dev/zero | wc -c && head -c 4 /dev/urandom | wc -c")).await;
     assert_eq!(devices.stdout, "4\n4\n", "{devices:?}");
     assert_eq!(run(&cell, shell("cat /opt/deep/file /etc/shadow")).await.stdout, "a");
     let mounts = run(&cell, shell("cat /proc/self/mounts")).await.stdout;
@@ -254,7 +259,11 @@ async fn system_calls(bench: Bench) {
         .iter()
         .map(|(name, want, number, arguments)| format!("call('{name}','{want}',{number},{arguments})\n"))
         .collect();
-    assert_eq!(python(&cell, &format!("{probe}{lines}")).await, "", "each line is a call that was not answered as it must be");
+    assert_eq!(
+        python(&cell, &format!("{probe}{lines}")).await,
+        "",
+        "each line is a call that was not answered as it must be"
+    );
     cell.destroy().await;
 }
 
@@ -285,7 +294,8 @@ async fn cpu_share(bench: Bench) {
     let mut spec = spec();
     spec.milli_cpus = 100;
     let cell = bench.sandbox.create(spec).await.unwrap();
-    let throttled = bench.sandbox.barriers().iter().all(|barrier| barrier.name != "cpu share" || barrier.missing.is_none());
+    let throttled =
+        bench.sandbox.barriers().iter().all(|barrier| barrier.name != "cpu share" || barrier.missing.is_none());
     let burn = "import time\nwhile time.process_time() < 0.2: pass\nprint(time.monotonic_ns() > 0)";
     let (before, begin) = (cell.usage().await.unwrap().cpu, std::time::Instant::now());
     python(&cell, burn).await;
@@ -354,5 +364,6 @@ async fn churn(bench: Bench) {
             assert!(support::traces(&bench, id).is_empty());
         }
     }
-    support::until("descriptors are back to what they were", || support::open_here(bench.directory.path()) <= before).await;
+    support::until("descriptors are back to what they were", || support::open_here(bench.directory.path()) <= before)
+        .await;
 }

@@ -8,7 +8,12 @@ use crate::support::{self, run, shell, spec};
 #[ignore = "prints measurements"]
 async fn measure_cells() {
     let Some(bench) = support::cell() else { return };
-    let _guard = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).without_time().with_target(false).with_test_writer().try_init();
+    let _guard = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .without_time()
+        .with_target(false)
+        .with_test_writer()
+        .try_init();
     let first = bench.sandbox.create(spec()).await.unwrap();
     let mut cells = vec![first];
     let mut created = Vec::new();

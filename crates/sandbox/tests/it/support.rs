@@ -219,12 +219,16 @@ pub fn agents_of_this_process() -> Vec<Agent> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
         let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
+        let field =
+            |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned();
         if field("Name:") != "lambent-agent" {
             continue;
         }
         let parent = std::fs::read_to_string(format!("/proc/{}/status", field("PPid:"))).unwrap_or_default();
-        if parent.lines().any(|line| line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == std::process::id().to_string())) {
+        if parent
+            .lines()
+            .any(|line| line.strip_prefix("PPid:").is_some_and(|pid| pid.trim() == std::process::id().to_string()))
+        {
             let uid = field("Uid:").split_whitespace().next().unwrap().parse().unwrap();
             found.push(Agent { uid });
         }
