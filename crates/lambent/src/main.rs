@@ -23,6 +23,8 @@ const WRONG_USAGE: u8 = 2;
 const FUNCTION_ERROR: u8 = 3;
 
 fn main() -> ExitCode {
+    // The first process of every cell is this program, started again: before a thread is started or a file opened.
+    lambent_sandbox::agent::main_if_asked();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

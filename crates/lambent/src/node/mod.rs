@@ -25,7 +25,7 @@ use lambent_model::{Clock, SystemClock};
 use lambent_policy::keys::Keys;
 use lambent_policy::sigv4::Verifier;
 use lambent_registry::{Registry, Settings};
-use lambent_sandbox::{Sandbox, sim};
+use lambent_sandbox::{Sandbox, cell, sim};
 use lambent_store::{Embedded, Logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -147,7 +147,10 @@ pub fn open_store(dir: &Path) -> Result<Embedded> {
 /// The sandbox that is configured.
 pub fn sandbox(config: &Config) -> Result<Arc<dyn Sandbox>> {
     match config.sandbox.kind {
-        SandboxKind::Cell => anyhow::bail!("sandbox.kind = cell is not there yet; choose sim (no isolation)"),
+        SandboxKind::Cell => {
+            let config = cell::Config::new(config.data_dir.join("cells"));
+            Ok(Arc::new(cell::Cells::new(config).context("cannot set up the sandbox")?))
+        }
         SandboxKind::Sim => {
             tracing::warn!(
                 "sandbox.kind = sim: functions run WITHOUT ISOLATION, as this user, with this host's files and network"
