@@ -1,7 +1,8 @@
 //! Accepts connections from inside the container and answers their requests.
 //!
-//! What bounds it: [`CONNECTIONS`] at once (further ones wait in the listener's backlog until one ends), [`HEAD_BYTES`] of request head a
-//! connection, one body at a time of those that may be large (the machine lets one answer begin), small bodies for everything else.
+//! What bounds it: [`CONNECTIONS`] at once, further ones wait in the listener's backlog until one ends. A connection's buffer grows to
+//! [`SMALL_BUFFER`], for [`LARGE_BUFFERS`] of them to [`LARGE_BUFFER`]: 21 MiB altogether, of which a container that behaves uses
+//! kilobytes. Bodies that may be large come one at a time (the machine lets one answer begin), all others are small.
 //! Connections are not closed for being idle or slow: a runtime may compute for 15 minutes between two requests on the same
 //! connection, and a slow client holds nothing but its own place. All of it ends with the container.
 
@@ -15,7 +16,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -30,8 +32,13 @@ use crate::telemetry::Refused;
 
 /// Connections that are served at once.
 const CONNECTIONS: usize = 64;
-/// The head of a request, and what is buffered of a connection. The official clients put up to a mebibyte of stack trace in a header.
-const HEAD_BYTES: usize = 1024 * 1024 + 64 * 1024;
+/// What is buffered of a connection, which bounds the head of a request: the official clients put up to a mebibyte of stack trace in a
+/// header.
+const LARGE_BUFFER: usize = 1024 * 1024 + 64 * 1024;
+/// Connections that get such a buffer, first come, first served; a runtime opens one or two.
+const LARGE_BUFFERS: usize = 16;
+/// What is buffered of the others.
+const SMALL_BUFFER: usize = 64 * 1024;
 /// The body of a request that is not an answer to an invocation.
 const SMALL_BODY_BYTES: usize = 256 * 1024;
 /// The wait after the system refused to accept, for want of file descriptors say.
@@ -44,6 +51,7 @@ const EXTENSION_ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-extensi
 /// Serves until it is dropped, and all connections with it.
 pub(crate) async fn serve(listener: TcpListener, core: Arc<Core>) {
     let mut connections = JoinSet::new();
+    let large = Arc::new(Semaphore::new(LARGE_BUFFERS));
     loop {
         while connections.len() >= CONNECTIONS {
             connections.join_next().await;
@@ -54,7 +62,8 @@ pub(crate) async fn serve(listener: TcpListener, core: Arc<Core>) {
                 Ok((stream, _)) => {
                     // Without it an answer may wait for the acknowledgement of the one before. Where it fails, it is only slower.
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(connection(TokioIo::new(stream), Arc::clone(&core)));
+                    let large = Arc::clone(&large).try_acquire_owned().ok();
+                    connections.spawn(connection(TokioIo::new(stream), Arc::clone(&core), large));
                 }
                 Err(error) => {
                     tracing::debug!(%error, container = %core.identity.container, "runtime API cannot accept");
@@ -65,14 +74,15 @@ pub(crate) async fn serve(listener: TcpListener, core: Arc<Core>) {
     }
 }
 
-async fn connection(stream: TokioIo<tokio::net::TcpStream>, core: Arc<Core>) {
+async fn connection(stream: TokioIo<TcpStream>, core: Arc<Core>, large: Option<OwnedSemaphorePermit>) {
+    let buffer = if large.is_some() { LARGE_BUFFER } else { SMALL_BUFFER };
     let service = service_fn(|request| {
         let core = Arc::clone(&core);
         async move { Ok::<_, std::convert::Infallible>(route(&core, request).await) }
     });
     let served = http1::Builder::new()
-        .max_buf_size(HEAD_BYTES)
-        .max_header_size(HEAD_BYTES)
+        .max_buf_size(buffer)
+        .max_header_size(buffer)
         // AWS's own spelling, for scripts that look for it literally.
         .title_case_headers(true)
         .serve_connection(stream, service)
