@@ -23,7 +23,7 @@ const WRONG_USAGE: u8 = 2;
 const FUNCTION_ERROR: u8 = 3;
 
 fn main() -> ExitCode {
-    // The first process of every cell is this program, started again: before a thread is started or a file opened.
+    // A cell's agent is this same program; it must not have threads or open files of ours.
     lambent_sandbox::agent::main_if_asked();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

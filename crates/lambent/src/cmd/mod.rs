@@ -4,6 +4,7 @@ mod completions;
 mod config;
 mod credentials;
 mod deploy;
+mod doctor;
 mod functions;
 mod invoke;
 mod logs;
@@ -37,7 +38,7 @@ pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
         Command::Logs(args) => logs::run(&args, env, json).await,
         Command::Functions(args) => functions::run(args, env, json).await,
         Command::Credentials(args) => credentials::run(&args, env, json).await,
-        Command::Doctor(_) => anyhow::bail!("doctor has not landed yet"),
+        Command::Doctor(args) => doctor::run(&args, env, json).await,
         Command::Config(args) => config::run(&args, env, json),
         Command::Version => version::run(json),
         Command::Completions { shell } => completions::run(shell),

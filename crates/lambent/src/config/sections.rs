@@ -27,7 +27,7 @@ const DEFAULT_EXPIRE_EVERY: Duration = Duration::from_secs(600);
 const DEFAULT_IDLE: Duration = Duration::from_secs(600);
 
 /// Everything a node is told. All of it is fixed at start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// `account`: the account that owns what is created here. Default 000000000000. Since 0.1.
     pub account: AccountId,
@@ -56,7 +56,7 @@ pub struct Config {
 }
 
 /// `[api]`: the Lambda API.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Api {
     /// `listen`: address and port; port 0 picks a free one. Default 127.0.0.1:9400. Since 0.1.
     pub listen: SocketAddr,
@@ -75,14 +75,14 @@ pub enum Authentication {
 }
 
 /// `[urls]`: function URLs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Urls {
     /// `listen`: address and port; port 0 picks a free one. Default 127.0.0.1:9401, and a free port where the API has one. Since 0.1.
     pub listen: SocketAddr,
 }
 
 /// `[sandbox]`: what functions are kept in.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Sandbox {
     /// `kind`: `cell` isolates; `sim` does not and is for tests. Default `cell`. Since 0.1.
     pub kind: SandboxKind,
@@ -99,7 +99,7 @@ pub enum SandboxKind {
 }
 
 /// `[fleet]`: containers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Fleet {
     /// `concurrency`: calls of the account at once; beyond it callers are throttled. Default 1000. Since 0.1.
     pub concurrency: u32,
@@ -108,7 +108,7 @@ pub struct Fleet {
 }
 
 /// `[aws]`: where other AWS services are.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Aws {
     /// `endpoint`: an S3-compatible endpoint for code packages; functions see it as `AWS_ENDPOINT_URL`. Default none. Since 0.1.
     pub endpoint: Option<String>,
@@ -119,14 +119,14 @@ pub struct Aws {
 }
 
 /// `[logs]`: what functions logged.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Logs {
     /// `expire_every`: how often events beyond their retention are deleted. Default 10m. Since 0.1.
     pub expire_every: Duration,
 }
 
 /// `[log]`: what the node itself logs, on standard error.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Log {
     /// `format`: `text` or `json`. Default `text`. Since 0.1.
     pub format: LogFormat,
@@ -145,14 +145,14 @@ pub enum LogFormat {
 }
 
 /// `[otlp]`: OpenTelemetry traces.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Otlp {
     /// `endpoint`: the base URL of an OTLP/HTTP collector, e.g. `http://127.0.0.1:4318`. Default none: no traces. Since 0.1.
     pub endpoint: Option<String>,
 }
 
 /// `[shutdown]`: how the node ends.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Shutdown {
     /// `grace`: how long running calls may go on after the first signal; a second one ends at once. Default 30s. Since 0.1.
     pub grace: Duration,

@@ -9,6 +9,7 @@
 mod code_source;
 mod deployer;
 mod home;
+pub mod sandbox;
 mod signals;
 mod telemetry;
 
@@ -25,13 +26,12 @@ use lambent_model::{Clock, SystemClock};
 use lambent_policy::keys::Keys;
 use lambent_policy::sigv4::Verifier;
 use lambent_registry::{Registry, Settings};
-use lambent_sandbox::{Sandbox, cell, sim};
 use lambent_store::{Embedded, Logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Env, SandboxKind};
+use crate::config::{Config, Env};
 use code_source::S3;
 use deployer::FleetDeployer;
 pub use home::Home;
@@ -61,15 +61,16 @@ impl Node {
         let store = open_store(&config.data_dir)?;
         let keys = Keys::open(store.catalog.clone()).await.context("cannot read the access keys")?;
         let root = keys.root(&config.account, clock.now()).await.context("cannot make an access key")?;
-        let sandbox = sandbox(config)?;
-        let left = sandbox.recover().await.context("cannot end what an earlier process left behind")?;
+        let chosen = sandbox::choose(config)?;
+        let left = chosen.sandbox.recover().await.context("cannot end what an earlier process left behind")?;
         if left > 0 {
             tracing::warn!(cells = left, "ended what an earlier process left behind");
         }
         let api = listen("api.listen", config.api.listen).await?;
         let urls = listen("urls.listen", config.urls.listen).await?;
         let endpoint = format!("http://{}", reachable(api.local_addr()?));
-        let fleet = Fleet::new(fleet_config(config), sandbox, store.blobs.clone(), store.logs.clone(), clock.clone());
+        let fleet_config = fleet_config(config, chosen.aws_endpoint_url);
+        let fleet = Fleet::new(fleet_config, chosen.sandbox, store.blobs.clone(), store.logs.clone(), clock.clone());
         let fleet = fleet.await.context("cannot make the fleet")?;
         let registry = Registry::open(
             settings(config, &endpoint, urls.local_addr()?.port()),
@@ -112,7 +113,14 @@ impl Node {
             stop.clone().cancelled_owned(),
             grace,
         ));
-        drop(urls);
+        let gateway = lambent_gateway::Parts {
+            settings: lambent_gateway::Settings { region: config.region.clone(), ..lambent_gateway::Settings::default() },
+            directory: registry.clone(),
+            invoker: invoker.clone(),
+            verifier,
+            clock: clock.clone(),
+        };
+        servers.spawn(lambent_frontend::serve(urls, lambent_gateway::router(gateway), stop.clone().cancelled_owned(), grace));
         background.spawn(until(stop.clone(), expire_logs(store.logs.clone(), config.logs.expire_every, clock)));
         background.spawn(until(stop.clone(), Telemetry::upkeep(telemetry.recorder())));
         Ok(Self { endpoint, home, fleet, invoker, registry, stop, servers, background, _store: store })
@@ -144,25 +152,9 @@ pub fn open_store(dir: &Path) -> Result<Embedded> {
         .with_context(|| format!("cannot use {} as data directory; name another one with --data-dir", dir.display()))
 }
 
-/// The sandbox that is configured.
-pub fn sandbox(config: &Config) -> Result<Arc<dyn Sandbox>> {
-    match config.sandbox.kind {
-        SandboxKind::Cell => {
-            let config = cell::Config::new(config.data_dir.join("cells"));
-            Ok(Arc::new(cell::Cells::new(config).context("cannot set up the sandbox")?))
-        }
-        SandboxKind::Sim => {
-            tracing::warn!(
-                "sandbox.kind = sim: functions run WITHOUT ISOLATION, as this user, with this host's files and network"
-            );
-            Ok(Arc::new(sim::Sim::new(config.data_dir.join("sim"))))
-        }
-    }
-}
-
-fn fleet_config(config: &Config) -> FleetConfig {
+fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfig {
     let defaults = FleetConfig::new(config.data_dir.join("fleet"));
-    FleetConfig { idle_timeout: config.fleet.idle, aws_endpoint_url: config.aws.endpoint.clone(), ..defaults }
+    FleetConfig { idle_timeout: config.fleet.idle, aws_endpoint_url, ..defaults }
 }
 
 fn settings(config: &Config, endpoint: &str, urls_port: u16) -> Settings {
