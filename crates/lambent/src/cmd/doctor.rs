@@ -83,7 +83,12 @@ fn finding(barrier: Barrier, isolated: bool) -> Finding {
         None => format!("stops {}", barrier.stops),
         Some(why) => format!("does not stop {}: {why}", barrier.stops),
     };
-    Finding { subject: barrier.name.to_owned(), verdict, found, advice: barrier.advice.filter(|_| verdict != Verdict::Good) }
+    Finding {
+        subject: barrier.name.to_owned(),
+        verdict,
+        found,
+        advice: barrier.advice.filter(|_| verdict != Verdict::Good),
+    }
 }
 
 /// What the fleet finds with the same search as a node does.
@@ -110,7 +115,13 @@ async fn runtimes(config: &Config, scratch: &Path) -> Result<Vec<String>> {
     let chosen = node::sandbox::choose(&Config { data_dir: scratch.to_owned(), ..config.clone() })?;
     let store = node::open_store(&scratch.join("store"))?;
     let clock = std::sync::Arc::new(lambent_model::SystemClock);
-    let fleet = Fleet::new(FleetConfig::new(scratch.join("fleet")), chosen.sandbox, store.blobs.clone(), store.logs.clone(), clock);
+    let fleet = Fleet::new(
+        FleetConfig::new(scratch.join("fleet")),
+        chosen.sandbox,
+        store.blobs.clone(),
+        store.logs.clone(),
+        clock,
+    );
     let fleet = fleet.await?;
     let found = fleet.runtimes().iter().map(ToString::to_string).collect();
     fleet.shutdown(std::time::Duration::ZERO).await;
@@ -128,16 +139,27 @@ fn data_dir(dir: &Path) -> Finding {
             found: format!("{} can be written", dir.display()),
             advice: None,
         },
-        Err(error) => fatal("data_dir", format!("{}: {error}", dir.display()), Some("name another one with --data-dir".to_owned())),
+        Err(error) => fatal(
+            "data_dir",
+            format!("{}: {error}", dir.display()),
+            Some("name another one with --data-dir".to_owned()),
+        ),
     }
 }
 
 fn port(key: &str, address: SocketAddr) -> Finding {
     match TcpListener::bind(address) {
-        Ok(_) => Finding { subject: key.to_owned(), verdict: Verdict::Good, found: format!("{address} is free"), advice: None },
-        Err(error) => {
-            fatal(key, format!("{address}: {error}"), Some("stop what listens there, or choose another; port 0 picks a free one".to_owned()))
-        }
+        Ok(_) => Finding {
+            subject: key.to_owned(),
+            verdict: Verdict::Good,
+            found: format!("{address} is free"),
+            advice: None,
+        },
+        Err(error) => fatal(
+            key,
+            format!("{address}: {error}"),
+            Some("stop what listens there, or choose another; port 0 picks a free one".to_owned()),
+        ),
     }
 }
 

@@ -114,13 +114,21 @@ impl Node {
             grace,
         ));
         let gateway = lambent_gateway::Parts {
-            settings: lambent_gateway::Settings { region: config.region.clone(), ..lambent_gateway::Settings::default() },
+            settings: lambent_gateway::Settings {
+                region: config.region.clone(),
+                ..lambent_gateway::Settings::default()
+            },
             directory: registry.clone(),
             invoker: invoker.clone(),
             verifier,
             clock: clock.clone(),
         };
-        servers.spawn(lambent_frontend::serve(urls, lambent_gateway::router(gateway), stop.clone().cancelled_owned(), grace));
+        servers.spawn(lambent_frontend::serve(
+            urls,
+            lambent_gateway::router(gateway),
+            stop.clone().cancelled_owned(),
+            grace,
+        ));
         background.spawn(until(stop.clone(), expire_logs(store.logs.clone(), config.logs.expire_every, clock)));
         background.spawn(until(stop.clone(), Telemetry::upkeep(telemetry.recorder())));
         Ok(Self { endpoint, home, fleet, invoker, registry, stop, servers, background, _store: store })

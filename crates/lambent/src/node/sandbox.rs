@@ -4,10 +4,10 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use lambent_sandbox::Sandbox;
 use lambent_sandbox::cell::{self, Cells};
 use lambent_sandbox::egress::{self, Hole};
 use lambent_sandbox::sim::Sim;
-use lambent_sandbox::Sandbox;
 
 use crate::config::{Config, SandboxKind};
 
@@ -24,7 +24,9 @@ pub fn choose(config: &Config) -> Result<Chosen> {
     match config.sandbox.kind {
         SandboxKind::Cell => cells(config),
         SandboxKind::Sim => {
-            tracing::warn!("sandbox.kind = sim: functions run WITHOUT ISOLATION, as this user, with this host's files and network");
+            tracing::warn!(
+                "sandbox.kind = sim: functions run WITHOUT ISOLATION, as this user, with this host's files and network"
+            );
             let sandbox = Arc::new(Sim::new(config.data_dir.join("sandbox")));
             Ok(Chosen { sandbox, aws_endpoint_url: config.aws.endpoint.clone() })
         }
@@ -43,7 +45,8 @@ fn cells(config: &Config) -> Result<Chosen> {
         }
     };
     let settings = cell::Config { egress: Arc::new(egress), ..cell::Config::new(config.data_dir.join("sandbox")) };
-    let cells = Cells::new(settings).context("cannot set up the sandbox; `lambent doctor` says what this host lacks")?;
+    let cells =
+        Cells::new(settings).context("cannot set up the sandbox; `lambent doctor` says what this host lacks")?;
     Ok(Chosen { sandbox: Arc::new(cells), aws_endpoint_url })
 }
 
