@@ -31,6 +31,9 @@ pub enum Error {
     /// `CodeStorageExceededException`, 400.
     #[error("{0}")]
     CodeStorageExceeded(String),
+    /// `CodeVerificationFailedException`, 400.
+    #[error("{0}")]
+    CodeVerificationFailed(String),
     /// `RequestTooLargeException` (`RequestEntityTooLargeException` on the wire), 413.
     #[error("{0}")]
     RequestTooLarge(String),
@@ -64,6 +67,7 @@ impl Error {
             Self::AccessDenied(_) => "AccessDeniedException",
             Self::PolicyLengthExceeded(_) => "PolicyLengthExceededException",
             Self::CodeStorageExceeded(_) => "CodeStorageExceededException",
+            Self::CodeVerificationFailed(_) => "CodeVerificationFailedException",
             Self::RequestTooLarge(_) => "RequestEntityTooLargeException",
             Self::CodeSigningConfigNotFound(_) => "CodeSigningConfigNotFoundException",
             Self::ProvisionedConcurrencyConfigNotFound(_) => "ProvisionedConcurrencyConfigNotFoundException",
@@ -80,7 +84,8 @@ impl Error {
             | Self::Validation(_)
             | Self::ResourceInUse(_)
             | Self::PolicyLengthExceeded(_)
-            | Self::CodeStorageExceeded(_) => 400,
+            | Self::CodeStorageExceeded(_)
+            | Self::CodeVerificationFailed(_) => 400,
             Self::AccessDenied(_) => 403,
             Self::ResourceNotFound(_)
             | Self::CodeSigningConfigNotFound(_)

@@ -5,11 +5,23 @@
 //! one method with AWS's input and output shapes; [`Error`] says what AWS would say.
 #![forbid(unsafe_code)]
 
+mod code;
+mod configure;
+mod deploy;
 mod error;
+mod key;
+mod locate;
 mod ops;
+mod page;
+mod record;
 mod registry;
+mod render;
 pub mod shape;
+mod snapshot;
+mod source;
+mod sweep;
 
 pub use error::Error;
 pub use registry::{Caller, CodeSource, Deployer, FetchError, FunctionUrl, Registry, Resolved, Settings};
 pub use shape::State;
+pub use source::S3;

@@ -1,17 +1,26 @@
 //! The registry: its parts and what it gives the data path.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use aws_lc_rs::hmac;
 use bytes::Bytes;
 use lambent_model::function::Runtime;
-use lambent_model::{AccountId, Clock, FunctionArn, FunctionVersion, Qualifier, Region};
+use lambent_model::{AccountId, Clock, FunctionArn, FunctionVersion, Qualifier, Region, Version};
 use lambent_policy::document::Document;
+use lambent_store::port::{Expect, Write};
 use lambent_store::{Blobs, Catalog};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::Error;
+use crate::code::Uploads;
+use crate::locate::missing;
+use crate::record::{Config, Head, LATEST, Lifecycle};
 use crate::shape::{AuthType, Cors, InvokeMode, State};
+use crate::snapshot::{Applier, Function, Revised, Shards, Snapshot};
+use crate::{Error, deploy, key, sweep};
 
 /// Whom and where this node answers for.
 #[derive(Debug, Clone)]
@@ -105,36 +114,106 @@ pub struct FunctionUrl {
 
 /// The control plane.
 pub struct Registry {
-    #[allow(dead_code)]
-    settings: Settings,
+    pub(crate) settings: Settings,
+    pub(crate) catalog: Arc<dyn Catalog>,
+    pub(crate) blobs: Arc<dyn Blobs>,
+    pub(crate) source: Arc<dyn CodeSource>,
+    pub(crate) deployer: Arc<dyn Deployer>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) uploads: Uploads,
+    /// Read while a blob is written, written while one is swept.
+    pub(crate) sweeping: tokio::sync::RwLock<()>,
+    /// Held while a sum over several functions is checked and changed.
+    pub(crate) concurrency: tokio::sync::Mutex<()>,
+    /// Signs download links.
+    pub(crate) secret: hmac::Key,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Registry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Registry").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 impl Registry {
     /// Reads the catalog, takes up what a crash left half done, and keeps the snapshot fresh from then on.
     pub async fn open(
         settings: Settings,
-        _catalog: Arc<dyn Catalog>,
-        _blobs: Arc<dyn Blobs>,
-        _code: Arc<dyn CodeSource>,
-        _deployer: Arc<dyn Deployer>,
-        _clock: Arc<dyn Clock>,
+        catalog: Arc<dyn Catalog>,
+        blobs: Arc<dyn Blobs>,
+        code: Arc<dyn CodeSource>,
+        deployer: Arc<dyn Deployer>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Arc<Registry>, Error> {
-        Ok(Arc::new(Self { settings }))
+        let secret = secret(catalog.as_ref()).await?;
+        let snapshot = Snapshot::new();
+        let mut applier = Applier::new(snapshot.clone(), catalog.watch(key::ROOT).await?, settings.region.clone());
+        applier.load().await;
+        let registry = Arc::new(Self {
+            settings,
+            catalog,
+            blobs,
+            source: code,
+            deployer,
+            clock,
+            snapshot,
+            uploads: Uploads::default(),
+            sweeping: tokio::sync::RwLock::new(()),
+            concurrency: tokio::sync::Mutex::new(()),
+            secret,
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        let stop = registry.stop.clone();
+        registry.tasks.spawn(async move { stop.run_until_cancelled(applier.follow()).await });
+        deploy::take_up(&registry);
+        sweep::start(&registry);
+        Ok(registry)
     }
 
     /// What `arn` and `qualifier` stand for now. In memory, without a lock.
-    pub fn resolve(&self, _arn: &FunctionArn, _qualifier: Option<&Qualifier>) -> Result<Resolved, Error> {
-        Err(Error::NotBuilt("resolve"))
+    pub fn resolve(&self, arn: &FunctionArn, qualifier: Option<&Qualifier>) -> Result<Resolved, Error> {
+        let function = self.snapshot.functions.get(arn).ok_or_else(|| missing(arn, qualifier))?;
+        let head = &function.head;
+        let (version, additional, policy) = match qualifier {
+            None => (Version::Latest, None, LATEST),
+            Some(Qualifier::Version(version)) => (*version, None, ""),
+            Some(Qualifier::Alias(name)) => {
+                let alias = head.aliases.get(&**name).ok_or_else(|| missing(arn, qualifier))?;
+                (alias.version, alias.additional, &**name)
+            }
+        };
+        let config = function.config(version).ok_or_else(|| missing(arn, qualifier))?;
+        let running = function.running(version).ok_or_else(|| missing(arn, qualifier))?;
+        let policy = match qualifier {
+            Some(Qualifier::Version(version)) => function.policy(&version.to_string()),
+            None | Some(Qualifier::Alias(_)) => function.policy(policy),
+        };
+        let reason = match &config.state {
+            Lifecycle::Failed { reason } => Some(reason.as_str().into()),
+            Lifecycle::Pending => Some(deploy::CREATING.into()),
+            Lifecycle::Active | Lifecycle::Updating | Lifecycle::UpdateFailed { .. } => None,
+        };
+        Ok(Resolved {
+            version: running.clone(),
+            additional: additional.and_then(|(version, share)| Some((function.running(version)?.clone(), share))),
+            state: config.state.state(),
+            state_reason: reason,
+            reserved_concurrency: head.reserved_concurrency,
+            invoked_arn: match qualifier {
+                None => arn.to_string(),
+                Some(qualifier) => arn.qualified(qualifier),
+            },
+            policy: policy.cloned(),
+        })
     }
 
     /// The function URL of this id. In memory, without a lock.
-    pub fn function_url(&self, _id: &str) -> Option<Arc<FunctionUrl>> {
-        None
-    }
-
-    /// The zip behind a `Code.Location` or `Content.Location` link; `expires` and `signature` are its query parameters.
-    pub async fn download(&self, _digest: &str, _expires: u64, _signature: &str) -> Result<Bytes, Error> {
-        Err(Error::NotBuilt("download"))
+    pub fn function_url(&self, id: &str) -> Option<Arc<FunctionUrl>> {
+        self.snapshot.urls.get(id)
     }
 
     /// The settings.
@@ -142,6 +221,139 @@ impl Registry {
         &self.settings
     }
 
-    /// Ends background work. What was acknowledged is in the store.
-    pub async fn shutdown(&self) {}
+    /// Ends background work. What was acknowledged is in the store; what is being prepared is taken up at the next start.
+    pub async fn shutdown(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Commits and waits until the snapshot has it.
+    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<(), Error> {
+        let revision = self.catalog.commit(writes).await?;
+        if self.snapshot.wait(revision).await { Ok(()) } else { Err(Error::TooManyRequests) }
+    }
+
+    /// Changes a function: `decide` looks at it as it is and says what it shall be. When another change comes first it
+    /// decides anew, on what that one left.
+    pub(crate) async fn change<T>(
+        &self,
+        arn: &FunctionArn,
+        mut decide: impl FnMut(&Function, &mut Draft) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.change_or(arn, || missing(arn, None), &mut decide).await
+    }
+
+    /// As [`Registry::change`], with an error of its own for a function that does not exist.
+    pub(crate) async fn change_or<T>(
+        &self,
+        arn: &FunctionArn,
+        absent: impl Fn() -> Error,
+        mut decide: impl FnMut(&Function, &mut Draft) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS {
+            let function = self.snapshot.functions.get(arn).ok_or_else(&absent)?;
+            let mut draft = Draft { head: function.head.clone(), versions: BTreeMap::new() };
+            let answer = decide(&function, &mut draft)?;
+            let writes = draft.writes(&function)?;
+            if writes.is_empty() {
+                return Ok(answer);
+            }
+            match self.commit(writes).await {
+                Ok(()) => return Ok(answer),
+                Err(Error::Store(lambent_store::Error::Conflict { actual, .. })) => self.catch_up(actual).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::TooManyRequests)
+    }
+
+    /// Changes a document that stands for itself (a layer, a mapping, ...), as [`Registry::change`] does a function.
+    pub(crate) async fn revise<V: Clone + PartialEq + serde::Serialize, T>(
+        &self,
+        shards: &Shards<String, Revised<V>>,
+        key: &str,
+        absent: impl Fn() -> Error,
+        decide: impl Fn(&mut V) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for _ in 0..ATTEMPTS {
+            let kept = shards.get(key).ok_or_else(&absent)?;
+            let mut value = kept.value.clone();
+            let answer = decide(&mut value)?;
+            if value == kept.value {
+                return Ok(answer);
+            }
+            let expect = Expect::Revision(kept.revision);
+            match self.commit(vec![Write { key: key.to_owned(), expect, value: Some(document(&value)?) }]).await {
+                Ok(()) => return Ok(answer),
+                Err(Error::Store(lambent_store::Error::Conflict { actual, .. })) => self.catch_up(actual).await,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::TooManyRequests)
+    }
+
+    /// After a conflict: waits until the snapshot shows what was in the way.
+    pub(crate) async fn catch_up(&self, actual: Option<u64>) {
+        match actual {
+            Some(revision) => drop(self.snapshot.wait(revision).await),
+            // Deleted: the change is on its way to the snapshot already.
+            None => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// How often a change is decided anew before the caller is told to slow down.
+pub(crate) const ATTEMPTS: usize = 64;
+
+/// What a function shall be.
+pub(crate) struct Draft {
+    pub(crate) head: Head,
+    /// Versions that are new, changed, or (none) deleted.
+    pub(crate) versions: BTreeMap<u64, Option<Config>>,
+}
+
+impl Draft {
+    fn writes(self, before: &Function) -> Result<Vec<Write>, Error> {
+        let arn = &before.head.arn;
+        if self.versions.is_empty() && self.head == before.head {
+            return Ok(Vec::new());
+        }
+        let mut writes = Vec::with_capacity(self.versions.len() + 1);
+        for (number, config) in self.versions {
+            let expect = match before.versions.get(&number) {
+                Some(published) => Expect::Revision(published.revision),
+                None => Expect::Absent,
+            };
+            let value = config.as_ref().map(document).transpose()?;
+            writes.push(Write { key: key::version(arn, number), expect, value });
+        }
+        writes.push(Write {
+            key: key::function(arn),
+            expect: Expect::Revision(before.revision),
+            value: Some(document(&self.head)?),
+        });
+        Ok(writes)
+    }
+}
+
+/// A record as a document's content.
+pub(crate) fn document(record: &impl serde::Serialize) -> Result<Bytes, Error> {
+    serde_json::to_vec(record).map(Bytes::from).map_err(|source| {
+        Error::Store(lambent_store::Error::Backend { operation: "writing a document", source: source.into() })
+    })
+}
+
+/// The key for download links, made at the first start.
+async fn secret(catalog: &dyn Catalog) -> Result<hmac::Key, Error> {
+    let mut fresh = [0; 32];
+    getrandom::fill(&mut fresh).map_err(|source| crate::code::internal("making a secret", source))?;
+    let write =
+        Write { key: key::SECRET.to_owned(), expect: Expect::Absent, value: Some(Bytes::copy_from_slice(&fresh)) };
+    match catalog.commit(vec![write]).await {
+        Ok(_) | Err(lambent_store::Error::Conflict { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let kept = catalog.get(key::SECRET).await?.map(|document| document.value).unwrap_or_default();
+    Ok(hmac::Key::new(hmac::HMAC_SHA256, &kept))
 }

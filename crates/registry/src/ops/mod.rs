@@ -1,10 +1,13 @@
 //! One file a resource, one method an operation.
 
 mod alias;
+mod concurrency;
 mod function;
 mod layer;
 mod mapping;
 mod permission;
 mod settings;
 mod signing;
+mod tags;
 mod url;
+mod version;

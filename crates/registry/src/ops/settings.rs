@@ -1,129 +1,90 @@
-//! The settings operations.
+//! Small settings of a function: recursion, runtime management.
 
+use lambent_model::Qualifier;
+
+use crate::locate::{Target, missing};
+use crate::record::{LATEST, RuntimeManagement};
 use crate::shape::*;
 use crate::{Caller, Error, Registry};
 
+fn place(qualifier: Option<&Qualifier>) -> String {
+    qualifier.map_or_else(|| LATEST.to_owned(), ToString::to_string)
+}
+
 impl Registry {
-    /// AWS's `GetAccountSettings`.
-    pub async fn get_account_settings(
-        &self,
-        _caller: &Caller,
-        _request: GetAccountSettingsRequest,
-    ) -> Result<GetAccountSettingsResponse, Error> {
-        Err(Error::NotBuilt("GetAccountSettings"))
-    }
-
-    /// AWS's `TagResource`.
-    pub async fn tag_resource(&self, _caller: &Caller, _request: TagResourceRequest) -> Result<(), Error> {
-        Err(Error::NotBuilt("TagResource"))
-    }
-
-    /// AWS's `UntagResource`.
-    pub async fn untag_resource(&self, _caller: &Caller, _request: UntagResourceRequest) -> Result<(), Error> {
-        Err(Error::NotBuilt("UntagResource"))
-    }
-
-    /// AWS's `ListTags`.
-    pub async fn list_tags(&self, _caller: &Caller, _request: ListTagsRequest) -> Result<ListTagsResponse, Error> {
-        Err(Error::NotBuilt("ListTags"))
-    }
-
-    /// AWS's `PutFunctionConcurrency`.
-    pub async fn put_function_concurrency(
-        &self,
-        _caller: &Caller,
-        _request: PutFunctionConcurrencyRequest,
-    ) -> Result<Concurrency, Error> {
-        Err(Error::NotBuilt("PutFunctionConcurrency"))
-    }
-
-    /// AWS's `GetFunctionConcurrency`.
-    pub async fn get_function_concurrency(
-        &self,
-        _caller: &Caller,
-        _request: GetFunctionConcurrencyRequest,
-    ) -> Result<GetFunctionConcurrencyResponse, Error> {
-        Err(Error::NotBuilt("GetFunctionConcurrency"))
-    }
-
-    /// AWS's `DeleteFunctionConcurrency`.
-    pub async fn delete_function_concurrency(
-        &self,
-        _caller: &Caller,
-        _request: DeleteFunctionConcurrencyRequest,
-    ) -> Result<(), Error> {
-        Err(Error::NotBuilt("DeleteFunctionConcurrency"))
-    }
-
-    /// AWS's `PutProvisionedConcurrencyConfig`.
-    pub async fn put_provisioned_concurrency_config(
-        &self,
-        _caller: &Caller,
-        _request: PutProvisionedConcurrencyConfigRequest,
-    ) -> Result<ProvisionedConcurrency, Error> {
-        Err(Error::NotBuilt("PutProvisionedConcurrencyConfig"))
-    }
-
-    /// AWS's `GetProvisionedConcurrencyConfig`.
-    pub async fn get_provisioned_concurrency_config(
-        &self,
-        _caller: &Caller,
-        _request: GetProvisionedConcurrencyConfigRequest,
-    ) -> Result<ProvisionedConcurrency, Error> {
-        Err(Error::NotBuilt("GetProvisionedConcurrencyConfig"))
-    }
-
-    /// AWS's `DeleteProvisionedConcurrencyConfig`.
-    pub async fn delete_provisioned_concurrency_config(
-        &self,
-        _caller: &Caller,
-        _request: DeleteProvisionedConcurrencyConfigRequest,
-    ) -> Result<(), Error> {
-        Err(Error::NotBuilt("DeleteProvisionedConcurrencyConfig"))
-    }
-
-    /// AWS's `ListProvisionedConcurrencyConfigs`.
-    pub async fn list_provisioned_concurrency_configs(
-        &self,
-        _caller: &Caller,
-        _request: ListProvisionedConcurrencyConfigsRequest,
-    ) -> Result<ListProvisionedConcurrencyConfigsResponse, Error> {
-        Err(Error::NotBuilt("ListProvisionedConcurrencyConfigs"))
-    }
-
-    /// AWS's `PutFunctionRecursionConfig`.
+    /// AWS's `PutFunctionRecursionConfig`. Kept; loops are looked for where events are.
     pub async fn put_function_recursion_config(
         &self,
-        _caller: &Caller,
-        _request: PutFunctionRecursionConfigRequest,
+        caller: &Caller,
+        request: PutFunctionRecursionConfigRequest,
     ) -> Result<PutFunctionRecursionConfigResponse, Error> {
-        Err(Error::NotBuilt("PutFunctionRecursionConfig"))
+        let arn = self.locate_whole(caller, "PutFunctionRecursionConfig", &request.function_name)?;
+        self.change(&arn, |_, draft| {
+            draft.head.recursive_loop = Some(request.recursive_loop.clone());
+            Ok(PutFunctionRecursionConfigResponse { recursive_loop: Some(request.recursive_loop.clone()) })
+        })
+        .await
     }
 
     /// AWS's `GetFunctionRecursionConfig`.
     pub async fn get_function_recursion_config(
         &self,
-        _caller: &Caller,
-        _request: GetFunctionRecursionConfigRequest,
+        caller: &Caller,
+        request: GetFunctionRecursionConfigRequest,
     ) -> Result<GetFunctionRecursionConfigResponse, Error> {
-        Err(Error::NotBuilt("GetFunctionRecursionConfig"))
+        let arn = self.locate_whole(caller, "GetFunctionRecursionConfig", &request.function_name)?;
+        let function = self.snapshot.functions.get(&arn).ok_or_else(|| missing(&arn, None))?;
+        let recursive_loop = function.head.recursive_loop.clone().unwrap_or_else(|| "Terminate".to_owned());
+        Ok(GetFunctionRecursionConfigResponse { recursive_loop: Some(recursive_loop) })
     }
 
-    /// AWS's `PutRuntimeManagementConfig`.
+    /// AWS's `PutRuntimeManagementConfig`. Kept; the interpreters are the machine's, whoever updates them.
     pub async fn put_runtime_management_config(
         &self,
-        _caller: &Caller,
-        _request: PutRuntimeManagementConfigRequest,
+        caller: &Caller,
+        request: PutRuntimeManagementConfigRequest,
     ) -> Result<PutRuntimeManagementConfigResponse, Error> {
-        Err(Error::NotBuilt("PutRuntimeManagementConfig"))
+        let target =
+            self.locate(caller, "PutRuntimeManagementConfig", &request.function_name, request.qualifier.as_deref())?;
+        let is_manual = request.update_runtime_on == "Manual";
+        if is_manual != request.runtime_version_arn.is_some() {
+            return Err(Error::InvalidParameterValue(if is_manual {
+                "You must provide a RuntimeVersionArn when UpdateRuntimeOn is set to Manual.".to_owned()
+            } else {
+                "You can provide a RuntimeVersionArn only when UpdateRuntimeOn is set to Manual.".to_owned()
+            }));
+        }
+        let Target { arn, qualifier } = &target;
+        self.change(arn, |function, draft| {
+            function.qualified(qualifier.as_ref()).ok_or_else(|| missing(arn, qualifier.as_ref()))?;
+            let kept = RuntimeManagement {
+                update_on: request.update_runtime_on.clone(),
+                runtime_version_arn: request.runtime_version_arn.clone(),
+            };
+            draft.head.runtime_management.insert(place(qualifier.as_ref()), kept);
+            Ok(PutRuntimeManagementConfigResponse {
+                update_runtime_on: request.update_runtime_on.clone(),
+                function_arn: target.qualified_arn(),
+                runtime_version_arn: request.runtime_version_arn.clone(),
+            })
+        })
+        .await
     }
 
     /// AWS's `GetRuntimeManagementConfig`.
     pub async fn get_runtime_management_config(
         &self,
-        _caller: &Caller,
-        _request: GetRuntimeManagementConfigRequest,
+        caller: &Caller,
+        request: GetRuntimeManagementConfigRequest,
     ) -> Result<GetRuntimeManagementConfigResponse, Error> {
-        Err(Error::NotBuilt("GetRuntimeManagementConfig"))
+        let target =
+            self.locate(caller, "GetRuntimeManagementConfig", &request.function_name, request.qualifier.as_deref())?;
+        let (function, _) = self.find(&target)?;
+        let kept = function.head.runtime_management.get(&place(target.qualifier.as_ref()));
+        Ok(GetRuntimeManagementConfigResponse {
+            update_runtime_on: Some(kept.map_or_else(|| "Auto".to_owned(), |kept| kept.update_on.clone())),
+            function_arn: Some(target.qualified_arn()),
+            runtime_version_arn: kept.and_then(|kept| kept.runtime_version_arn.clone()),
+        })
     }
 }

@@ -166,8 +166,10 @@ pub struct GetFunctionCodeSigningConfigRequest {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct GetFunctionCodeSigningConfigResponse {
-    pub code_signing_config_arn: String,
-    pub function_name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code_signing_config_arn: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function_name: Option<String>,
 }
 
 /// What `DeleteFunctionCodeSigningConfig` takes.
