@@ -116,9 +116,11 @@ fn prepare() -> io::Result<()> {
     nix::unistd::setsid()?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
     let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // The language's runtime ignores it in the agent, and what is ignored stays so across exec.
-    // SAFETY: the default action runs no code of ours.
-    unsafe { sigaction(Signal::SIGPIPE, &default) }?;
+    // What is ignored stays so across exec, and agents ignore several.
+    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { sigaction(signal, &default) }?;
+    }
     // The file belongs to the process only while it can be traced; nothing of the agent's memory is a secret from this very cell,
     // and the filter leaves no call to trace with.
     nix::sys::prctl::set_dumpable(true)?;

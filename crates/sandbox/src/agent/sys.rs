@@ -49,8 +49,12 @@ pub(super) fn enter_nursery() -> io::Result<OwnedFd> {
     }
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::SA_NOCLDWAIT, SigSet::empty());
-    // SAFETY: ignoring a signal installs no code.
-    unsafe { sigaction(Signal::SIGCHLD, &ignore) }?;
+    // A service manager that ends the node signals all its processes; the node then lets running calls end, for which cells must
+    // live. They end with the node in any case.
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+        // SAFETY: ignoring a signal installs no code.
+        unsafe { sigaction(signal, &ignore) }?;
+    }
     Ok(socket)
 }
 

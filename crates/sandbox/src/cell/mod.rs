@@ -28,7 +28,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lambent_model::function::Network;
@@ -50,6 +50,8 @@ use remains::Remains;
 const OVERHEAD_MIB: u32 = 8;
 /// Size of `/dev/shm`, on top of memory. Lambda has none at all; Python's and Node's libraries use a little.
 const SHARED_MIB: u32 = 16;
+/// How long making a cell may take; milliseconds are usual, and whatever takes this long never ends.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// The host name inside.
 const HOSTNAME: &str = "sandbox";
 
@@ -85,6 +87,7 @@ pub struct Cells {
 impl Cells {
     /// A back end for this host. What the host lacks shows when a cell is made, and in [`Sandbox::barriers`].
     pub fn new(config: Config) -> Result<Self, Error> {
+        raise_descriptors();
         let owner = Owner::me();
         std::fs::create_dir_all(&config.directory).map_err(step("make the sandbox's directory"))?;
         let hierarchies = cgroup::Hierarchies::of_this_host().map_err(step("find the cgroup file systems"))?;
@@ -188,7 +191,8 @@ impl Sandbox for Cells {
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
         let (id, begin) = (spec.id, Instant::now());
         let cgroups = self.cgroups.as_ref().map_or("none", cgroup::Tree::version);
-        let cell = self.make(spec).await?;
+        let late = |_| step("make the cell")(io::ErrorKind::TimedOut.into());
+        let cell = tokio::time::timeout(PATIENCE, self.make(spec)).await.map_err(late)??;
         tracing::trace!(cell = %id, cgroups, took = ?begin.elapsed(), "made a cell");
         Ok(cell)
     }
@@ -208,6 +212,15 @@ impl Drop for Cells {
         if let Ok(tree) = &self.cgroups {
             recover::forget(&self.config.directory, self.owner, &tree.directories());
         }
+    }
+}
+
+/// A cell costs the node about six descriptors, and what is usual as a soft limit, 1,024, is there for programs that use `select`.
+fn raise_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of cells");
     }
 }
 

@@ -115,6 +115,7 @@ fn kill_marked(mark: &str) -> bool {
         for (pid, _) in left {
             process::kill(pid, libc::SIGKILL);
         }
+        #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when this is done")]
         std::thread::sleep(TICK / 10);
     }
     false

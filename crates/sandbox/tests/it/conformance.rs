@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use lambent_sandbox::{Error, ExitStatus, Mount};
+use lambent_sandbox::{CellSpec, Error, ExitStatus, Mount};
 use tokio::io::AsyncReadExt;
 
 use crate::support::{self, Bench, PYTHON, open_to_all, program, run, shell, spec};
@@ -36,6 +36,8 @@ promises!(
     mounts_are_where_they_were_put,
     log_pipe_is_named_by_the_environment,
     memory_hogs_are_killed_and_reported,
+    sudden_memory_hogs_are_killed_and_reported,
+    half_made_cells_leave_nothing,
     a_flood_of_output_does_not_stop_others,
     destroy_ends_everything,
     drop_ends_everything,
@@ -183,6 +185,32 @@ async fn memory_hogs_are_killed_and_reported(bench: Bench) {
     assert!(usage.oom_kills >= 1, "{usage:?}");
     assert!(usage.memory_peak_bytes > 16 << 20, "{usage:?}");
     assert_eq!(run(&cell, shell("echo well")).await.stdout, "well\n", "the cell survives");
+    cell.destroy().await;
+}
+
+async fn sudden_memory_hogs_are_killed_and_reported(bench: Bench) {
+    let cell = bench.sandbox.create(CellSpec { memory_mib: 64, ..spec() }).await.unwrap();
+    for _ in 0..3 {
+        let outcome = run(&cell, program(&[PYTHON, "-c", "keep = b'x' * (1 << 30); import time; time.sleep(1000)"])).await;
+        assert_eq!(outcome.exit, ExitStatus::OutOfMemory);
+    }
+    // A kill by somebody else is none for memory.
+    let killed = run(&cell, shell("kill -KILL $$")).await;
+    assert_eq!(killed.exit, ExitStatus::Signal(9));
+    cell.destroy().await;
+}
+
+async fn half_made_cells_leave_nothing(bench: Bench) {
+    let mut ids = Vec::new();
+    for round in 0..40 {
+        let spec = spec();
+        ids.push(spec.id);
+        // Given up at some point of its making, a later one each round.
+        let _ = tokio::time::timeout(std::time::Duration::from_micros(round * 150), bench.sandbox.create(spec)).await;
+    }
+    support::until("all is cleared away", || ids.iter().all(|id| support::traces(&bench, *id).is_empty())).await;
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    assert_eq!(run(&cell, shell("echo well")).await.stdout, "well\n");
     cell.destroy().await;
 }
 

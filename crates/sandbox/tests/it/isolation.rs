@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lambent_model::InstanceId;
 use lambent_model::function::Network;
-use lambent_sandbox::{Cell, ExitStatus, Mount};
+use lambent_sandbox::{Cell, ExitStatus, Mount, egress};
 
 use crate::support::{self, Bench, PYTHON, program, run, shell, spec};
 
@@ -32,6 +32,8 @@ isolated! {
     memory_excludes_scratch_and_includes_shared_memory: memory_kinds;
     cpu_is_shared_as_asked: cpu_share;
     interpreters_and_tools_run: interpreters;
+    async_rust_runs: tokio_program;
+    the_way_out_is_the_gateway: way_out;
     hundreds_of_cells_leave_nothing: churn;
 }
 
@@ -184,15 +186,18 @@ async fn two_cells(bench: Bench) {
     let two = bench.sandbox.create(spec()).await.unwrap();
     let name = InstanceId::random().to_string();
     let server = format!(
-        "import socket, time, os\ns=socket.socket(socket.AF_UNIX); s.bind('\\0{name}'); s.listen()\n\
+        "import socket, time, os\ns=socket.socket(socket.AF_UNIX); s.bind(chr(0)+'{name}'); s.listen()\n\
          t=socket.create_server(('127.0.0.1', 7777)); open('/tmp/{name}','w').close(); open('/dev/shm/{name}','w').close()\n\
          print('up', flush=True); time.sleep(1000)"
     );
     let process = one.spawn(program(&[PYTHON, "-c", &server])).await.unwrap();
-    assert_eq!(support::first_line(process.stdout).await, "up");
+    let (said, complaint) = (support::first_line(process.stdout).await, process.stderr);
+    if said != "up" {
+        panic!("{said:?} {}", String::from_utf8_lossy(&support::read_all(complaint).await));
+    }
     let seen = format!(
         "import socket, os, glob\n\
-         for f, a in [(socket.AF_UNIX, '\\0{name}'), (socket.AF_INET, ('127.0.0.1', 7777))]:\n\
+         for f, a in [(socket.AF_UNIX, chr(0)+'{name}'), (socket.AF_INET, ('127.0.0.1', 7777))]:\n\
          \x20try: socket.socket(f).connect(a); print('reached', a)\n\
          \x20except ConnectionRefusedError: pass\n\
          print(glob.glob('/*/*{name}*'), len([p for p in os.listdir('/proc') if p.isdigit()]))"
@@ -341,6 +346,53 @@ async fn interpreters(bench: Bench) {
                  cp -a /etc/passwd /tmp/p; tar cf /tmp/t.tar -C /tmp p; find /tmp >/dev/null; mkfifo /tmp/f; \
                  trap 'echo caught' TERM; kill -TERM $$; if [ -x /usr/bin/curl ]; then curl -sS file:///etc/hostname; else echo sandbox; fi";
     assert_eq!(run(&cell, program(&["/bin/bash", "-c", tools])).await.stdout, "6\ncaught\nsandbox\n");
+    cell.destroy().await;
+}
+
+async fn tokio_program(bench: Bench) {
+    // This very binary: a multi-threaded runtime with timers, child processes, pipes and sockets.
+    let code = tempfile::tempdir().unwrap();
+    std::fs::copy(std::env::current_exe().unwrap(), code.path().join("bootstrap")).unwrap();
+    support::open_to_all(code.path());
+    let mut spec = spec();
+    spec.mounts.push(Mount { source: code.path().into(), target: "/var/task".into() });
+    let cell = bench.sandbox.create(spec).await.unwrap();
+    let outcome = run(&cell, program(&["/var/task/bootstrap", "on_sim::", "--skip", "memory", "--skip", "half_made"])).await;
+    assert_eq!(outcome.exit, ExitStatus::Code(0), "{}{}", outcome.stdout, outcome.stderr);
+    cell.destroy().await;
+}
+
+async fn way_out(bench: Bench) {
+    let lacking = bench.sandbox.barriers().into_iter().find(|barrier| barrier.name == "network device");
+    if let Some(reason) = lacking.and_then(|barrier| barrier.missing) {
+        // Not one of the barriers: without the device, functions that want a network are refused.
+        eprintln!("SKIPPED the way out: {reason}");
+        return;
+    }
+    let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = service.local_addr().unwrap();
+    let hole = egress::Hole::at_gateway(address);
+    let sandbox = support::cells_with(bench.directory.path(), egress::Config { holes: vec![hole], ..egress::Config::default() });
+    let mut spec = spec();
+    spec.network = Network::Internet;
+    let cell = sandbox.create(spec).await.unwrap();
+    let code = format!(
+        "import socket\nprint(sorted(n for _, n in socket.if_nameindex()))\n\
+         s=socket.create_connection(('{}', {}), 5); s.sendall(b'hi'); s.shutdown(1); s.recv(1)\n\
+         for a in [('127.0.0.1', {}), ('169.254.169.254', 80)]:\n\
+         \x20try: socket.create_connection(a, 5); print('reached', a)\n\
+         \x20except OSError: pass",
+        hole.inside.ip(),
+        hole.inside.port(),
+        address.port()
+    );
+    let served = std::thread::spawn(move || {
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut service.accept().unwrap().0, &mut said).unwrap();
+        said
+    });
+    assert_eq!(python(&cell, &code).await, "['lambent0', 'lo']\n");
+    assert_eq!(served.join().unwrap(), "hi");
     cell.destroy().await;
 }
 

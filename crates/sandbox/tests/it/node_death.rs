@@ -34,6 +34,34 @@ async fn a_node_to_be_killed() {
     process.exit.await.unwrap();
 }
 
+#[tokio::test]
+#[ignore = "not a test by itself: kills the nursery of its process"]
+async fn a_node_whose_nursery_dies() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let sandbox = support::cells_in(Path::new(&directory));
+    let cell = sandbox.create(spec()).await.unwrap();
+    let process = cell.spawn(shell("sleep 1000")).await.unwrap();
+    for nursery in support::children_of_this_process("lambent-nursery") {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(nursery), nix::sys::signal::SIGKILL).unwrap();
+    }
+    assert!(process.exit.await.is_err(), "the cell ends with it, and says so");
+    assert!(cell.spawn(shell("true")).await.is_err());
+    cell.destroy().await;
+    assert_eq!(support::run(&sandbox.create(spec()).await.unwrap(), shell("echo again")).await.stdout, "again\n");
+}
+
+#[test]
+fn death_of_the_nursery_ends_its_cells_and_is_repaired() {
+    let directory = tempfile::tempdir().unwrap();
+    if support::cell().is_none() {
+        return;
+    }
+    let mut node = Command::new(std::env::current_exe().unwrap());
+    node.args(["--exact", "node_death::a_node_whose_nursery_dies", "--ignored"]).env(DIRECTORY, directory.path());
+    let output = node.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
 /// Starts a node, kills it when its cell runs, and returns the cell.
 fn kill_a_node(name: &str, directory: &Path) -> InstanceId {
     let mut node = Command::new(std::env::current_exe().unwrap());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use lambent_model::InstanceId;
 use lambent_model::function::Network;
-use lambent_sandbox::{Cell, CellSpec, ExitStatus, Process, ProcessSpec, Sandbox, cell, sim};
+use lambent_sandbox::{Cell, CellSpec, ExitStatus, Process, ProcessSpec, Sandbox, cell, egress, sim};
 use tokio::io::AsyncReadExt;
 
 /// Longer than anything here takes; a test that waits for this long has failed.
@@ -27,8 +27,14 @@ pub fn sim() -> Option<Bench> {
 
 /// The isolating back end as a node of this directory has it.
 pub fn cells_in(directory: &Path) -> Arc<dyn Sandbox> {
+    cells_with(directory, egress::Config::default())
+}
+
+/// The same with a way out as given.
+pub fn cells_with(directory: &Path, egress: egress::Config) -> Arc<dyn Sandbox> {
     let mut config = cell::Config::new(directory);
     config.agent = agent_program();
+    config.egress = Arc::new(egress);
     Arc::new(cell::Cells::new(config).unwrap())
 }
 
@@ -272,4 +278,18 @@ pub fn open_here(directory: &Path) -> usize {
     let entries = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     let is_ours = |target: PathBuf| target.starts_with(directory) || target.to_string_lossy().contains("[pidfd]");
     entries.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(is_ours)).count()
+}
+
+/// Direct children of this process with this name.
+pub fn children_of_this_process(name: &str) -> Vec<i32> {
+    let mut found = Vec::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace() {
+            if std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default().trim() == name {
+                found.push(child.parse().unwrap());
+            }
+        }
+    }
+    found
 }

@@ -193,6 +193,7 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
         for pid in pids(&directory.join("cgroup.procs")).unwrap_or_default() {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGKILL);
         }
+        #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when this is done")]
         std::thread::sleep(REMOVE_PAUSE);
     }
     result
