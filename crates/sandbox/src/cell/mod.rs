@@ -218,7 +218,8 @@ impl Drop for Cells {
 /// A cell costs the node about six descriptors, and what is usual as a soft limit, 1,024, is there for programs that use `select`.
 fn raise_descriptors() {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
     if let Err(error) = raised {
         tracing::warn!(%error, "cannot raise the limit of open files; it bounds the number of cells");
     }

@@ -191,7 +191,8 @@ async fn memory_hogs_are_killed_and_reported(bench: Bench) {
 async fn sudden_memory_hogs_are_killed_and_reported(bench: Bench) {
     let cell = bench.sandbox.create(CellSpec { memory_mib: 64, ..spec() }).await.unwrap();
     for _ in 0..3 {
-        let outcome = run(&cell, program(&[PYTHON, "-c", "keep = b'x' * (1 << 30); import time; time.sleep(1000)"])).await;
+        let outcome =
+            run(&cell, program(&[PYTHON, "-c", "keep = b'x' * (1 << 30); import time; time.sleep(1000)"])).await;
         assert_eq!(outcome.exit, ExitStatus::OutOfMemory);
     }
     // A kill by somebody else is none for memory.

@@ -357,7 +357,8 @@ async fn tokio_program(bench: Bench) {
     let mut spec = spec();
     spec.mounts.push(Mount { source: code.path().into(), target: "/var/task".into() });
     let cell = bench.sandbox.create(spec).await.unwrap();
-    let outcome = run(&cell, program(&["/var/task/bootstrap", "on_sim::", "--skip", "memory", "--skip", "half_made"])).await;
+    let outcome =
+        run(&cell, program(&["/var/task/bootstrap", "on_sim::", "--skip", "memory", "--skip", "half_made"])).await;
     assert_eq!(outcome.exit, ExitStatus::Code(0), "{}{}", outcome.stdout, outcome.stderr);
     cell.destroy().await;
 }
@@ -372,7 +373,8 @@ async fn way_out(bench: Bench) {
     let service = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = service.local_addr().unwrap();
     let hole = egress::Hole::at_gateway(address);
-    let sandbox = support::cells_with(bench.directory.path(), egress::Config { holes: vec![hole], ..egress::Config::default() });
+    let sandbox =
+        support::cells_with(bench.directory.path(), egress::Config { holes: vec![hole], ..egress::Config::default() });
     let mut spec = spec();
     spec.network = Network::Internet;
     let cell = sandbox.create(spec).await.unwrap();

@@ -31,7 +31,11 @@ fn the_same_as_an_ordinary_user() {
     std::fs::create_dir(&scratch).unwrap();
     chown(&scratch, Some(NOBODY), Some(NOBODY)).unwrap();
     let mut command = Command::new(tests);
-    command.args(["isolation::", "on_cell::", "node_death::kill", "node_death::death"]).uid(NOBODY).gid(NOBODY).current_dir("/");
+    command
+        .args(["isolation::", "on_cell::", "node_death::kill", "node_death::death"])
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .current_dir("/");
     command.env(support::AGENT, agent).env("TMPDIR", scratch).env("HOME", "/nonexistent").env_remove("PYENV_ROOT");
     let output = command.output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
