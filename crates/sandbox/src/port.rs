@@ -152,7 +152,8 @@ pub trait Cell: Send + Sync + 'static {
     /// Starts a program, as the unprivileged user of the cell, under its seccomp filter.
     async fn spawn(&self, process: ProcessSpec) -> Result<Process, Error>;
 
-    /// Sends a signal to one process started by [`Cell::spawn`] and to its process group.
+    /// Sends a signal to one process started by [`Cell::spawn`] and to its process group; if the process has ended, to what is left of
+    /// the group.
     async fn signal(&self, pid: u32, signal: i32) -> Result<(), Error>;
 
     /// A connection to a port that something inside listens on at its loopback (telemetry subscribers).

@@ -10,21 +10,22 @@ use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, killpg, sigaction, sigprocmask,
 };
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-use super::{exec, network};
+use super::{exec, network, sys};
 use crate::wire::{self, FromAgent, ToAgent};
 
 /// Serves the node until it lets go. Leaving means the end of everything in the cell: this is its pid 1.
 pub(super) fn serve(socket: &OwnedFd) -> i32 {
-    Agent { socket, children: HashSet::new() }.run().map_or(1, |()| 0)
+    Agent { socket, children: HashSet::new(), groups: HashSet::new() }.run().map_or(1, |()| 0)
 }
 
 struct Agent<'a> {
     socket: &'a OwnedFd,
     /// Programs that were started and not yet reaped. Orphans of theirs come here, too, but nobody waits for those.
     children: HashSet<i32>,
+    /// Programs that have ended before others of their process group. A group's number is not given out again while it has members.
+    groups: HashSet<i32>,
 }
 
 impl Agent<'_> {
@@ -82,31 +83,30 @@ impl Agent<'_> {
         Ok(true)
     }
 
-    /// To a program that is still unreaped, so its number is still its own, and to its group.
+    /// To a program and its group; to what is left of the group where the program has ended.
     fn signal(&self, pid: u32, signal: i32) {
         let pid = pid.cast_signed();
-        if let Ok(signal) = Signal::try_from(signal)
-            && self.children.contains(&pid)
-        {
+        let Ok(signal) = Signal::try_from(signal) else { return };
+        if self.children.contains(&pid) {
             let _ = killpg(Pid::from_raw(pid), signal);
             // Once more for one that left its group; a signal pending twice is delivered once.
             let _ = kill(Pid::from_raw(pid), signal);
+        } else if self.groups.contains(&pid) {
+            let _ = killpg(Pid::from_raw(pid), signal);
         }
     }
 
     fn reap(&mut self) -> io::Result<()> {
-        loop {
-            let (pid, code, signal) = match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid, Some(code), 0),
-                Ok(WaitStatus::Signaled(pid, signal, _)) => (pid, None, signal as i32),
-                Ok(WaitStatus::StillAlive) | Err(Errno::ECHILD) => return Ok(()),
-                Ok(_) | Err(Errno::EINTR) => continue,
-                Err(error) => return Err(error.into()),
-            };
-            if self.children.remove(&pid.as_raw()) {
-                self.tell(&FromAgent::Exited { pid: pid.as_raw().cast_unsigned(), code, signal })?;
+        while let Some((pid, status)) = sys::reap_one()? {
+            if !self.children.remove(&pid) {
+                continue;
             }
+            self.groups.insert(pid);
+            self.groups.retain(|group| killpg(Pid::from_raw(*group), None).is_ok());
+            let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+            self.tell(&FromAgent::Exited { pid: pid.cast_unsigned(), code, signal: libc::WTERMSIG(status) })?;
         }
+        Ok(())
     }
 
     fn tell(&self, message: &FromAgent) -> io::Result<()> {

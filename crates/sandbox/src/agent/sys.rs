@@ -120,6 +120,26 @@ struct CloneArguments {
     tls: u64,
 }
 
+/// Reaps a child that has ended, if there is one: its number and its status as `wait` has it. (`nix` takes an end by a real-time
+/// signal for an error.)
+pub(super) fn reap_one() -> io::Result<Option<(libc::pid_t, libc::c_int)>> {
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` lives across the call.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        if pid > 0 {
+            return Ok(Some((pid, status)));
+        }
+        let error = io::Error::last_os_error();
+        match error.raw_os_error() {
+            _ if pid == 0 => return Ok(None),
+            Some(libc::ECHILD) => return Ok(None),
+            Some(libc::EINTR) => {}
+            _ => return Err(error),
+        }
+    }
+}
+
 /// Whether a tree is taken with everything mounted below.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Below {

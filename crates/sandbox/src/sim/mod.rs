@@ -32,6 +32,8 @@ const MARK: &str = "LAMBENT_SIM_CELL";
 const TICK: Duration = Duration::from_millis(20);
 /// Rounds of killing before `destroy` gives up on a process the kernel will not end (one stuck in a device, say).
 const KILL_ROUNDS: u32 = 250;
+/// Processes remembered before those that have ended are forgotten.
+const REMEMBERED: usize = 256;
 /// Directories of one node: this and its [`Owner`].
 const PREFIX: &str = "sim-";
 
@@ -240,7 +242,10 @@ impl Cell for SimCell {
             process::kill(started.pid(), libc::SIGKILL);
             return Err(Error::Ended);
         }
-        state.processes.retain(|process| process.alive());
+        // Ended ones are kept a while for what is left of their groups.
+        if state.processes.len() > REMEMBERED {
+            state.processes.retain(|process| process.alive());
+        }
         state.processes.push(started);
         Ok(process)
     }
@@ -248,7 +253,7 @@ impl Cell for SimCell {
     async fn signal(&self, pid: u32, signal: i32) -> Result<(), Error> {
         let process = self.shared.state().processes.iter().find(|process| process.pid() == pid).cloned();
         match process {
-            Some(process) => process.signal(signal).map_err(step("kill")),
+            Some(process) => process.signal(signal, &self.shared.mark).map_err(step("kill")),
             None => Err(Error::Ended),
         }
     }

@@ -14,7 +14,7 @@ use super::paths::Paths;
 use crate::error::step;
 use crate::pidfd::PidFd;
 use crate::port::{ExitStatus, LOG_PIPE_FD, LOG_PIPE_VARIABLE, Process, ProcessSpec};
-use crate::{Error, spawner};
+use crate::{Error, procfs, spawner};
 
 /// A process that was started, as its cell remembers it.
 #[derive(Debug)]
@@ -37,9 +37,12 @@ impl Started {
         self.out_of_memory.store(true, Ordering::Relaxed);
     }
 
-    /// To the process and its group; a process that has ended takes no signal, which is no failure.
-    pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
+    /// To the process and its group; to what is left of the group where the process has ended.
+    pub(super) fn signal(&self, signal: i32, mark: &str) -> io::Result<()> {
         if !self.alive() {
+            // Its number may be another's by now, so the members are told by their mark as well.
+            let members = procfs::with_environment(mark).into_iter().map(|(pid, _)| pid);
+            members.filter(|pid| group(*pid) == Some(self.pid)).for_each(|pid| kill(pid, signal));
             return Ok(());
         }
         kill_group(self.pid, signal);
@@ -55,6 +58,12 @@ pub(super) fn kill(pid: u32, signal: i32) {
     if let (Ok(pid), Ok(signal)) = (i32::try_from(pid), nix::sys::signal::Signal::try_from(signal)) {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
     }
+}
+
+/// The process group of a process.
+fn group(pid: u32) -> Option<u32> {
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.cast_signed()))).ok()?;
+    Some(group.as_raw().cast_unsigned())
 }
 
 fn kill_group(pid: u32, signal: i32) {

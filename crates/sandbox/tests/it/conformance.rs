@@ -31,6 +31,8 @@ promises!(
     environment_is_exactly_what_was_given,
     a_program_that_cannot_run_is_refused,
     signals_reach_the_whole_group,
+    signals_reach_what_a_process_left_behind,
+    ends_by_any_signal_are_reported,
     runtime_api_is_reachable_and_given_out_once,
     ports_inside_are_reachable,
     mounts_are_where_they_were_put,
@@ -106,6 +108,28 @@ async fn signals_reach_the_whole_group(bench: Bench) {
     // The background process held the pipe as well: its end of file says that it ended, too.
     tokio::time::timeout(support::PATIENCE, stdout.read_to_end(&mut Vec::new())).await.unwrap().unwrap();
     cell.signal(process.pid, 15).await.ok();
+    cell.destroy().await;
+}
+
+async fn signals_reach_what_a_process_left_behind(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let time = support::long_time(cell.id());
+    let process = cell.spawn(shell(&format!("sleep {time} & exit 5"))).await.unwrap();
+    assert_eq!(process.exit.await.unwrap(), ExitStatus::Code(5));
+    support::until("the child sleeps", || support::sleepers(&time).len() == 1).await;
+    cell.signal(process.pid, 9).await.unwrap();
+    support::until("it is gone", || support::sleepers(&time).is_empty()).await;
+    cell.signal(process.pid, 9).await.unwrap();
+    assert_eq!(run(&cell, shell("echo well")).await.stdout, "well\n");
+    cell.destroy().await;
+}
+
+async fn ends_by_any_signal_are_reported(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    for signal in [1, 6, 11, 15, 34, 64] {
+        let killed = run(&cell, program(&[PYTHON, "-c", &format!("import os; os.kill(os.getpid(), {signal})")])).await;
+        assert_eq!(killed.exit, ExitStatus::Signal(signal));
+    }
     cell.destroy().await;
 }
 
