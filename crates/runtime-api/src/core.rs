@@ -24,8 +24,8 @@ use crate::telemetry::Hub;
 /// What a long poll is answered with.
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
-    /// An invocation.
-    Invoke(Arc<Invoke>),
+    /// An invocation, and what tells it from an earlier one with the same request id.
+    Invoke(Arc<Invoke>, Uuid),
     /// The end.
     Shutdown(ShutdownReason, Timestamp),
 }
@@ -63,6 +63,7 @@ struct State {
 /// The invocation under way.
 struct Current {
     invoke: Arc<Invoke>,
+    invocation: Uuid,
     response: Option<oneshot::Sender<Response>>,
     done: Option<oneshot::Sender<Done>>,
     idle: Option<oneshot::Sender<()>>,
@@ -125,9 +126,14 @@ impl Core {
     }
 
     /// Begins an answer to the invocation under way.
-    pub fn begin(self: &Arc<Self>, request: Option<RequestId>, kind: AnswerKind) -> Result<Answer, Refusal> {
+    pub fn begin(
+        self: &Arc<Self>,
+        request: Option<RequestId>,
+        invocation: Option<Uuid>,
+        kind: AnswerKind,
+    ) -> Result<Answer, Refusal> {
         let mut state = self.lock();
-        self.take(&mut state, Input::Begin(request, kind), None)?;
+        self.take(&mut state, Input::Begin { request, invocation, kind }, None)?;
         let current = state.current.as_mut().ok_or(Refusal::RequestId)?;
         let now = Instant::now();
         current.answered.latency = current.delivered.map(|at| now - at);
@@ -176,8 +182,10 @@ impl Core {
         let (done, on_done) = oneshot::channel();
         let (idle, on_idle) = oneshot::channel();
         let request = invoke.request_id;
+        let invocation = Uuid::new_v4();
         let current = Current {
             invoke: Arc::new(invoke),
+            invocation,
             response: Some(response),
             done: Some(done),
             idle: Some(idle),
@@ -186,7 +194,7 @@ impl Core {
         };
         let mut state = self.lock();
         let before = state.current.replace(current);
-        if self.take(&mut state, Input::Invoke(request), None).is_err() {
+        if self.take(&mut state, Input::Invoke(request, invocation), None).is_err() {
             // Dropping the senders tells the caller.
             state.current = before;
         }
@@ -228,7 +236,7 @@ impl Core {
     fn perform(&self, state: &mut State, effect: Effect, error: Option<&InitError>) -> Option<Input> {
         match effect {
             Effect::Deliver(poll) => {
-                let event = Event::Invoke(Arc::clone(&state.current.as_ref()?.invoke));
+                let event = state.current.as_ref()?.event();
                 if !state.answer(poll, event) {
                     return Some(Input::Undelivered);
                 }
@@ -238,7 +246,7 @@ impl Core {
             }
             Effect::DeliverExtension(id, poll, event) => {
                 let event = match event {
-                    Lifecycle::Invoke => Event::Invoke(Arc::clone(&state.current.as_ref()?.invoke)),
+                    Lifecycle::Invoke => state.current.as_ref()?.event(),
                     Lifecycle::Shutdown => {
                         let (reason, deadline) = state.shutdown?;
                         Event::Shutdown(reason, deadline)
@@ -282,6 +290,12 @@ impl Core {
         self.init.send_modify(|init| {
             init.ended.get_or_insert(how);
         });
+    }
+}
+
+impl Current {
+    fn event(&self) -> Event {
+        Event::Invoke(Arc::clone(&self.invoke), self.invocation)
     }
 }
 

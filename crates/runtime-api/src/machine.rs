@@ -53,6 +53,8 @@ pub(crate) enum Phase {
     Busy {
         /// Which.
         request: RequestId,
+        /// Tells it from an earlier one with the same request id, as a retry has.
+        invocation: Uuid,
         /// How far the runtime is.
         progress: Progress,
     },
@@ -144,8 +146,15 @@ pub(crate) enum Input {
     Expect(Vec<String>),
     /// The runtime asks for an event.
     Next(PollId),
-    /// The head of an answer arrived, for this invocation (none: the path names no request id).
-    Begin(Option<RequestId>, AnswerKind),
+    /// The head of an answer arrived.
+    Begin {
+        /// For this request; none: the path names no request id.
+        request: Option<RequestId>,
+        /// For this invocation of it, where the client says so.
+        invocation: Option<Uuid>,
+        /// To this endpoint.
+        kind: AnswerKind,
+    },
     /// The answer's body ended, well or not.
     End(RequestId),
     /// The runtime reports that it cannot start.
@@ -163,7 +172,7 @@ pub(crate) enum Input {
     /// The same for an extension.
     ExtensionUndelivered(Uuid),
     /// The node has an invocation.
-    Invoke(RequestId),
+    Invoke(RequestId, Uuid),
     /// The node ends the container.
     Shutdown,
 }
@@ -196,6 +205,8 @@ pub(crate) enum Effect {
 pub(crate) enum Refusal {
     /// Not the id of the invocation under way.
     RequestId,
+    /// Of an earlier invocation with the same id.
+    Stale,
     /// The runtime may not do that now.
     Runtime { from: &'static str, to: &'static str },
     /// The extension may not do that now.
@@ -254,7 +265,7 @@ impl Container {
         match input {
             Input::Expect(names) => self.expect(names),
             Input::Next(poll) => self.next(poll),
-            Input::Begin(request, kind) => self.begin(request, kind),
+            Input::Begin { request, invocation, kind } => self.begin(request, invocation, kind),
             Input::End(request) => self.end(request),
             Input::InitError => self.init_error(),
             Input::Register { name, events, id } => self.register(name, events, id),
@@ -263,7 +274,7 @@ impl Container {
             Input::PollGone(poll) => self.poll_gone(poll),
             Input::Undelivered => Ok(self.deliver().into_iter().collect()),
             Input::ExtensionUndelivered(id) => self.extension_undelivered(id),
-            Input::Invoke(request) => self.invoke(request),
+            Input::Invoke(request, invocation) => self.invoke(request, invocation),
             Input::Shutdown => Ok(self.shutdown()),
         }
     }
@@ -302,10 +313,11 @@ impl Container {
         }
     }
 
-    fn begin(&mut self, request: Option<RequestId>, kind: AnswerKind) -> Step {
+    fn begin(&mut self, request: Option<RequestId>, claimed: Option<Uuid>, kind: AnswerKind) -> Step {
         let to = kind.state_name();
         match &mut self.phase {
-            Phase::Busy { request: current, progress } if request == Some(*current) => match progress {
+            Phase::Busy { request: current, invocation, progress } if request == Some(*current) => match progress {
+                _ if claimed.is_some_and(|claimed| claimed != *invocation) => Err(Refusal::Stale),
                 Progress::Running => {
                     *progress = Progress::Answering(kind);
                     Ok(Vec::new())
@@ -321,7 +333,9 @@ impl Container {
     /// The end of an answer that began is never refused: a shutdown may have come in between.
     fn end(&mut self, request: RequestId) -> Step {
         match &mut self.phase {
-            Phase::Busy { request: current, progress: progress @ Progress::Answering(_) } if *current == request => {
+            Phase::Busy { request: current, progress: progress @ Progress::Answering(_), .. }
+                if *current == request =>
+            {
                 *progress = Progress::Answered;
             }
             Phase::Busy { .. } | Phase::Init | Phase::Settling | Phase::Failed | Phase::Idle | Phase::Ending => {}
@@ -449,14 +463,14 @@ impl Container {
         Ok(Vec::new())
     }
 
-    fn invoke(&mut self, request: RequestId) -> Step {
+    fn invoke(&mut self, request: RequestId, invocation: Uuid) -> Step {
         match self.phase {
             Phase::Idle => {}
             Phase::Init | Phase::Settling | Phase::Failed | Phase::Busy { .. } | Phase::Ending => {
                 return Err(Refusal::NotIdle);
             }
         }
-        self.phase = Phase::Busy { request, progress: Progress::Running };
+        self.phase = Phase::Busy { request, invocation, progress: Progress::Running };
         let mut effects: Vec<Effect> = self.deliver().into_iter().collect();
         for extension in &mut self.extensions {
             effects.extend(extension.hand(Lifecycle::Invoke));

@@ -22,6 +22,8 @@ const INVOKED_ARN: HeaderName = HeaderName::from_static("lambda-runtime-invoked-
 const TRACE: HeaderName = HeaderName::from_static("lambda-runtime-trace-id");
 const CLIENT_CONTEXT: HeaderName = HeaderName::from_static("lambda-runtime-client-context");
 const COGNITO: HeaderName = HeaderName::from_static("lambda-runtime-cognito-identity");
+/// Given with an event, and given back with its answer by clients that know it.
+pub(crate) const INVOCATION_ID: HeaderName = HeaderName::from_static("lambda-runtime-invocation-id");
 const TENANT: HeaderName = HeaderName::from_static("lambda-runtime-aws-tenant-id");
 const EVENT_ID: HeaderName = HeaderName::from_static("lambda-extension-event-identifier");
 /// The identifier of an extension, in its requests and in the answer to its registration.
@@ -103,6 +105,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Reply {
     let forbidden = |error_type, message: &str| error(StatusCode::FORBIDDEN, error_type, message);
     match refusal {
         Refusal::RequestId => error(StatusCode::BAD_REQUEST, "InvalidRequestID", "Invalid request ID"),
+        Refusal::Stale => error(StatusCode::GONE, "InvokeTimeout", "Invoke timeout"),
         Refusal::Runtime { from, to } => forbidden(
             "InvalidStateTransition",
             &format!("State transition from {from} to {to} failed for runtime. Error: State transition is not allowed"),
@@ -143,15 +146,16 @@ fn name_of(event: Lifecycle) -> &'static str {
 
 /// An event, as the runtime gets it: the payload untouched, everything else in headers.
 pub(crate) fn runtime_event(event: &Event) -> Reply {
-    let Event::Invoke(invoke) = event else {
+    let Event::Invoke(invoke, invocation) = event else {
         // The runtime is never told of a shutdown: it gets a signal.
         return error(StatusCode::INTERNAL_SERVER_ERROR, "InternalServerError", "Internal Server Error");
     };
     let mut reply = Response::new(Full::new(invoke.payload.clone()));
     let headers = reply.headers_mut();
-    headers.reserve(8);
+    headers.reserve(9);
     headers.insert(CONTENT_TYPE, JSON);
     insert(headers, REQUEST_ID, &invoke.request_id.to_string());
+    insert(headers, INVOCATION_ID, &invocation.to_string());
     headers.insert(DEADLINE, HeaderValue::from(invoke.deadline.as_millisecond()));
     insert(headers, INVOKED_ARN, &invoke.invoked_arn);
     for (name, value) in [
@@ -199,7 +203,7 @@ pub(crate) fn extension_event(event: &Event) -> Reply {
         value: &'a str,
     }
     let document = match event {
-        Event::Invoke(invoke) => {
+        Event::Invoke(invoke, _) => {
             let Invoke { deadline, request_id, invoked_arn, trace, .. } = &**invoke;
             Document::Invoke {
                 deadline_ms: deadline.as_millisecond(),

@@ -26,7 +26,7 @@ use crate::body::{self, Read};
 use crate::call::Lifecycle;
 use crate::core::Core;
 use crate::machine::{AnswerKind, Failing};
-use crate::reply::{self, EXTENSION_ID, Reply};
+use crate::reply::{self, EXTENSION_ID, INVOCATION_ID, Reply};
 use crate::subscription::{self, Api};
 use crate::telemetry::Refused;
 
@@ -150,7 +150,9 @@ async fn next(core: &Arc<Core>) -> Reply {
 }
 
 async fn answer(core: &Arc<Core>, request: &str, kind: AnswerKind, headers: &HeaderMap, body: Incoming) -> Reply {
-    match core.begin(request.parse().ok(), kind) {
+    // What is no identifier is not the right one either.
+    let invocation = headers.get(INVOCATION_ID).map(|id| Uuid::try_parse_ascii(id.as_bytes()).unwrap_or_default());
+    match core.begin(request.parse().ok(), invocation, kind) {
         Ok(answer) => answer::take(answer, kind, headers, body).await,
         Err(refusal) => {
             let mut body = body;

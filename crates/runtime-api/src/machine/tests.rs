@@ -4,12 +4,16 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The same for all: that an earlier one had another is tried with ids that no invocation has.
+const INVOCATION: Uuid = Uuid::from_u128(u128::MAX);
+
 /// What a client or the node tries.
 #[derive(Debug, Clone)]
 enum Op {
     Next,
     Begin {
         right_id: bool,
+        claim: Claim,
         kind: AnswerKind,
     },
     End,
@@ -27,12 +31,22 @@ enum Op {
     Shutdown,
 }
 
+/// What an answer says of which invocation of its request it is for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Claim {
+    Nothing,
+    Right,
+    Wrong,
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let kind = prop_oneof![Just(AnswerKind::Response), Just(AnswerKind::Error)];
+    let claim = prop_oneof![4 => Just(Claim::Nothing), 4 => Just(Claim::Right), 1 => Just(Claim::Wrong)];
     let failing = prop_oneof![Just(Failing::Init), Just(Failing::Exit)];
     prop_oneof![
         20 => Just(Op::Next),
-        20 => (prop::bool::weighted(0.9), kind).prop_map(|(right_id, kind)| Op::Begin { right_id, kind }),
+        20 => (prop::bool::weighted(0.9), claim, kind)
+            .prop_map(|(right_id, claim, kind)| Op::Begin { right_id, claim, kind }),
         20 => Just(Op::End),
         1 => Just(Op::InitError),
         20 => (0..14u8, any::<bool>(), any::<bool>())
@@ -174,15 +188,18 @@ impl Pair {
     fn apply(&mut self, op: Op) {
         match op {
             Op::Next => self.next(),
-            Op::Begin { right_id, kind } => {
+            Op::Begin { right_id, claim, kind } => {
                 self.ids += 1;
                 let other = RequestId::from(Uuid::from_u128(self.ids));
                 let request = if right_id { self.model.current.or(Some(other)) } else { Some(other) };
-                let allowed = self.model.current.is_some()
-                    && request == self.model.current
-                    && self.model.began == 0
-                    && !self.model.ending;
-                let result = self.step(Input::Begin(request, kind));
+                let invocation = match claim {
+                    Claim::Nothing => None,
+                    Claim::Right => Some(INVOCATION),
+                    Claim::Wrong => Some(Uuid::from_u128(self.ids)),
+                };
+                let its_turn = self.model.current.is_some() && self.model.began == 0 && !self.model.ending;
+                let allowed = its_turn && request == self.model.current && claim != Claim::Wrong;
+                let result = self.step(Input::Begin { request, invocation, kind });
                 assert_eq!(result.is_ok(), allowed, "{result:?}");
                 self.model.began += u32::from(result.is_ok());
             }
@@ -282,7 +299,7 @@ impl Pair {
         let request = RequestId::from(Uuid::from_u128(self.ids));
         let allowed = self.model.ready && self.model.current.is_none() && !self.model.ending;
         if !allowed {
-            assert_eq!(self.step(Input::Invoke(request)), Err(Refusal::NotIdle));
+            assert_eq!(self.step(Input::Invoke(request, INVOCATION)), Err(Refusal::NotIdle));
             return;
         }
         let Model { registered, failed, .. } = &self.model;
@@ -291,7 +308,7 @@ impl Pair {
         self.model.at_work = wanted.map(|(id, _)| *id).collect();
         self.model.current = Some(request);
         (self.model.began, self.model.ended, self.model.runtime_done) = (0, 0, false);
-        self.step(Input::Invoke(request)).unwrap();
+        self.step(Input::Invoke(request, INVOCATION)).unwrap();
     }
 
     /// What must have been said by now has been.
@@ -318,7 +335,7 @@ impl Pair {
             self.apply(Op::Invoke);
         }
         if self.model.began == 0 {
-            self.apply(Op::Begin { right_id: true, kind: AnswerKind::Response });
+            self.apply(Op::Begin { right_id: true, claim: Claim::Right, kind: AnswerKind::Response });
         }
         self.apply(Op::End);
         self.apply(Op::Next);
@@ -355,7 +372,7 @@ fn an_event_that_finds_its_poll_gone_goes_to_the_next() {
     container.step(Input::Expect(Vec::new())).unwrap();
     container.step(Input::Next(0)).unwrap();
     container.step(Input::Next(1)).unwrap();
-    assert_eq!(container.step(Input::Invoke(request)), Ok(vec![Effect::Deliver(0)]));
+    assert_eq!(container.step(Input::Invoke(request, INVOCATION)), Ok(vec![Effect::Deliver(0)]));
     assert_eq!(container.step(Input::Undelivered), Ok(vec![Effect::Deliver(1)]));
     assert_eq!(container.step(Input::Undelivered), Ok(Vec::new()));
     assert_eq!(container.step(Input::Next(2)), Ok(vec![Effect::Deliver(2)]));
@@ -369,7 +386,7 @@ fn an_extension_is_owed_the_event_that_found_its_poll_gone() {
     container.step(Input::Register { name: "a".to_owned(), events: vec![Lifecycle::Invoke], id }).unwrap();
     container.step(Input::ExtensionNext(id, 0)).unwrap();
     assert_eq!(container.step(Input::Next(1)), Ok(vec![Effect::Asked, Effect::Ready]));
-    let invoked = container.step(Input::Invoke(RequestId::from(Uuid::from_u128(1)))).unwrap();
+    let invoked = container.step(Input::Invoke(RequestId::from(Uuid::from_u128(1)), INVOCATION)).unwrap();
     assert!(invoked.contains(&Effect::DeliverExtension(id, 0, Lifecycle::Invoke)));
     container.step(Input::ExtensionUndelivered(id)).unwrap();
     assert_eq!(

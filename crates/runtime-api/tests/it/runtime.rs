@@ -184,6 +184,38 @@ async fn the_limit_of_a_buffered_response_is_exact() {
     assert!(matches!(within(flight.response).await.unwrap(), Response::Success { .. }));
 }
 
+#[tokio::test]
+async fn a_late_answer_to_an_earlier_attempt_is_not_taken_for_this_one() {
+    let served = serve().await;
+    let mut runtime = served.ready().await;
+    let invoke = invocation("1");
+    let mut invocations = Vec::new();
+    for _ in 0..2 {
+        // The second is a retry: the same request id.
+        let flight = served.api.invoke(invoke.clone());
+        let event = runtime.receive().await;
+        let id = event.header("Lambda-Runtime-Aws-Request-Id").unwrap();
+        invocations.push(event.header("Lambda-Runtime-Invocation-Id").unwrap().to_owned());
+        let path = format!("/2018-06-01/runtime/invocation/{id}/response");
+        if let [first, _] = &*invocations {
+            for stale in [first, "nonsense"] {
+                let reply = runtime.call("POST", &path, &[("Lambda-Runtime-Invocation-Id", stale)], b"late").await;
+                assert_eq!((reply.status, reply.json()), (410, error("InvokeTimeout", "Invoke timeout")), "{stale}");
+            }
+        }
+        let own = invocations.last().unwrap();
+        let reply = runtime.call("POST", &path, &[("Lambda-Runtime-Invocation-Id", own)], b"right").await;
+        assert_eq!(reply.status, 202);
+        let Response::Success { body: Body::Buffered(body), .. } = within(flight.response).await.unwrap() else {
+            panic!("no success")
+        };
+        assert_eq!(&*body, b"right");
+        runtime.ask().await;
+        within(flight.idle).await.unwrap();
+    }
+    assert_ne!(invocations[0], invocations[1]);
+}
+
 fn stream_head(id: &str) -> String {
     format!(
         "POST /2018-06-01/runtime/invocation/{id}/response HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\
