@@ -266,3 +266,143 @@ impl TraceContext {
         Self { span_id, kind: "X-Amzn-Trace-Id", value: value.to_owned() }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn record(event: &PlatformEvent) -> Value {
+        let line: Value =
+            serde_json::from_str(&event.line(Timestamp::from_millisecond(1_665_532_875_000).unwrap())).unwrap();
+        assert_eq!(line["time"], "2022-10-12T00:01:15.000Z");
+        json!([line["type"], line["record"]])
+    }
+
+    fn request() -> RequestId {
+        "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa".parse().unwrap()
+    }
+
+    #[test]
+    fn invocations_look_as_the_schema_reference_shows_them() {
+        let start = PlatformEvent::Start {
+            request_id: request(),
+            version: "$LATEST".to_owned(),
+            tracing: Some(TraceContext::of_header(
+                "Root=1-62e900b2-710d76f009d6e7785905449a;Parent=54565fb41ac79632;Sampled=0",
+            )),
+        };
+        assert_eq!(
+            record(&start),
+            json!(["platform.start", {
+                "requestId": "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa",
+                "version": "$LATEST",
+                "tracing": {
+                    "spanId": "54565fb41ac79632",
+                    "type": "X-Amzn-Trace-Id",
+                    "value": "Root=1-62e900b2-710d76f009d6e7785905449a;Parent=54565fb41ac79632;Sampled=0",
+                },
+            }])
+        );
+        let span = Span { name: "responseLatency", start: "2022-10-12T00:01:15.000Z".to_owned(), duration_ms: 23.02 };
+        let done = PlatformEvent::RuntimeDone {
+            request_id: request(),
+            status: Status::Success,
+            error_type: None,
+            metrics: Some(RuntimeDoneMetrics { duration_ms: 140.0, produced_bytes: Some(16) }),
+            spans: vec![span],
+            tracing: None,
+        };
+        assert_eq!(
+            record(&done),
+            json!(["platform.runtimeDone", {
+                "requestId": "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa",
+                "status": "success",
+                "metrics": {"durationMs": 140.0, "producedBytes": 16},
+                "spans": [{"name": "responseLatency", "start": "2022-10-12T00:01:15.000Z", "durationMs": 23.02}],
+            }])
+        );
+        let report = PlatformEvent::Report {
+            request_id: request(),
+            status: Status::Error,
+            error_type: Some("Runtime.ExitError".to_owned()),
+            metrics: ReportMetrics {
+                duration_ms: 693.92,
+                billed_duration_ms: 694,
+                memory_size_mb: 128,
+                max_memory_used_mb: 84,
+                init_duration_ms: Some(397.68),
+            },
+            tracing: None,
+        };
+        assert_eq!(
+            record(&report),
+            json!(["platform.report", {
+                "requestId": "6d68ca91-49c9-448d-89b8-7ca3e6dc66aa",
+                "status": "error",
+                "errorType": "Runtime.ExitError",
+                "metrics": {
+                    "durationMs": 693.92,
+                    "billedDurationMs": 694,
+                    "memorySizeMB": 128,
+                    "maxMemoryUsedMB": 84,
+                    "initDurationMs": 397.68,
+                },
+            }])
+        );
+    }
+
+    #[test]
+    fn initialisation_looks_as_the_schema_reference_shows_it() {
+        let (initialization_type, phase) = (InitializationType::OnDemand, InitPhase::Init);
+        let start = PlatformEvent::InitStart {
+            initialization_type,
+            phase,
+            function_name: "myFunction".to_owned(),
+            function_version: "$LATEST".to_owned(),
+            instance_id: "82561ce0-53dd-47d1-90e0-c8f5e063e62e".to_owned(),
+            instance_max_memory: 256,
+            runtime_version: Some("nodejs-14.v3".to_owned()),
+            runtime_version_arn: None,
+        };
+        assert_eq!(
+            record(&start),
+            json!(["platform.initStart", {
+                "initializationType": "on-demand",
+                "phase": "init",
+                "functionName": "myFunction",
+                "functionVersion": "$LATEST",
+                "instanceId": "82561ce0-53dd-47d1-90e0-c8f5e063e62e",
+                "instanceMaxMemory": 256,
+                "runtimeVersion": "nodejs-14.v3",
+            }])
+        );
+        let status = Status::Timeout;
+        let error_type = Some("Runtime.Unknown".to_owned());
+        let done =
+            PlatformEvent::InitRuntimeDone { initialization_type, phase, status, error_type: error_type.clone() };
+        assert_eq!(
+            record(&done),
+            json!(["platform.initRuntimeDone", {
+                "initializationType": "on-demand",
+                "phase": "init",
+                "status": "timeout",
+                "errorType": "Runtime.Unknown",
+            }])
+        );
+        let metrics = InitMetrics { duration_ms: 125.33 };
+        let report = PlatformEvent::InitReport { initialization_type, phase, status, error_type: None, metrics };
+        assert_eq!(record(&report)[1]["metrics"], json!({"durationMs": 125.33}));
+        let extension = PlatformEvent::Extension {
+            name: "my-extension".to_owned(),
+            state: "Ready".to_owned(),
+            events: vec![Lifecycle::Invoke, Lifecycle::Shutdown],
+            error_type: None,
+        };
+        assert_eq!(
+            record(&extension),
+            json!(["platform.extension", {"name": "my-extension", "state": "Ready", "events": ["INVOKE", "SHUTDOWN"]}])
+        );
+    }
+}

@@ -219,7 +219,11 @@ impl Hub {
 }
 
 impl State {
-    fn keep(&mut self, record: Record) {
+    fn keep(&mut self, mut record: Record) {
+        if let Content::Line(_, line) = &mut record.content {
+            // A line is a piece of the buffer that it was read into; kept, it would keep all of that.
+            *line = Bytes::copy_from_slice(line);
+        }
         self.backlog_bytes += record.cost();
         self.backlog.push_back(record);
         while self.backlog_bytes > BACKLOG_BYTES {

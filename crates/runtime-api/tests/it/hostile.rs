@@ -178,3 +178,41 @@ async fn polls_that_come_and_go_leave_nothing_behind() {
     runtime.respond(event.header("Lambda-Runtime-Aws-Request-Id").unwrap(), b"1").await;
     within(flight.response).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_poll_that_is_half_closed_gets_no_event() {
+    let served = serve().await;
+    let mut runtime = served.ready().await;
+    let flight = served.api.invoke(invocation("1"));
+    let id = runtime.receive().await.header("Lambda-Runtime-Aws-Request-Id").unwrap().to_owned();
+    runtime.respond(&id, b"1").await;
+    let mut half = served.client().await;
+    half.ask().await;
+    within(flight.idle).await.unwrap();
+    // This one polled first, and closes its sending side; then the runtime polls as well.
+    half.stream.shutdown().await.unwrap();
+    assert!(within(half.try_receive()).await.is_none());
+    runtime.ask().await;
+    still_works(&served, &mut runtime).await;
+}
+
+#[tokio::test]
+async fn heads_beyond_the_small_buffer_are_refused_once_the_large_ones_are_taken() {
+    let served = serve().await;
+    let mut runtime = served.ready().await;
+    let large = format!("GET /2018-06-01/ping HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n", "x".repeat(200_000));
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        let mut client = served.client().await;
+        // Answered: it has been accepted, and has its buffer.
+        assert_eq!(client.call("GET", "/2018-06-01/ping", &[], b"").await.status, 200);
+        crowd.push(client);
+    }
+    let mut last = crowd.pop().unwrap();
+    let _ = last.stream.write_all(large.as_bytes()).await;
+    assert!(within(last.try_receive()).await.is_none_or(|reply| reply.status == 431));
+    let mut first = crowd.remove(0);
+    first.raw(large.as_bytes()).await;
+    assert_eq!(first.receive().await.status, 200);
+    still_works(&served, &mut runtime).await;
+}
