@@ -12,6 +12,7 @@ pub mod agent;
 pub mod cell;
 pub mod egress;
 mod error;
+mod lowered;
 mod owner;
 mod pidfd;
 pub mod port;
@@ -21,4 +22,6 @@ mod spawner;
 mod wire;
 
 pub use error::Error;
+#[cfg(feature = "lower-barriers")]
+pub use lowered::Lowered;
 pub use port::{Barrier, Cell, CellSpec, ExitStatus, Mount, Process, ProcessSpec, Sandbox, Usage};

@@ -13,6 +13,8 @@ use nix::sys::socket::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::lowered::Without;
+
 /// Longest message. Within a socket's default send buffer, and well beyond Lambda's 4 KiB of environment.
 const MAX_MESSAGE: usize = 128 << 10;
 /// Most descriptors beside one message.
@@ -20,7 +22,9 @@ const MAX_FDS: usize = 4;
 
 /// Asks the nursery for one more agent; the agent's end of the cell's socket comes with it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Birth {}
+pub(crate) struct Birth {
+    pub without: Without,
+}
 
 /// From the node to a cell's agent.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +57,7 @@ pub(crate) struct Build {
     pub port: u16,
     /// Whether to make the device that leads out.
     pub internet: bool,
+    pub without: Without,
 }
 
 /// A program to start.

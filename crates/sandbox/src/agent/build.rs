@@ -12,6 +12,7 @@ use std::time::Instant;
 use nix::sched::{CloneFlags, unshare};
 
 use super::{network, privileges, root, seccomp};
+use crate::lowered::{Lowered, Without};
 use crate::wire::{self, Build, FromAgent, ToAgent};
 
 /// A step that failed, named for people.
@@ -58,31 +59,46 @@ fn make(order: &Build, filters: &seccomp::Filters, steps: &mut Steps) -> Result<
     // Before anything that costs memory, so that all of it is charged to the cell; and before the cgroup namespace, whose root is
     // wherever the process is when it is made.
     steps.step("join cgroups", || order.join.iter().try_for_each(|file| std::fs::write(file, "0")))?;
-    let isolated = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS
-        | CloneFlags::CLONE_NEWCGROUP;
-    steps.step("unshare namespaces", || Ok(unshare(isolated)?))?;
+    steps.step("unshare namespaces", || Ok(unshare(namespaces(order.without))?))?;
 
     // With the node's identity: what only the node may open.
     let parts = steps.step("collect host directories", || root::Parts::collect(order))?;
-    let mut fds = vec![steps.step("listen on loopback", || network::listen(order.port))?];
+    let mut fds = vec![steps.step("listen on loopback", || network::listen(order.port, order.without))?];
     if order.internet {
         fds.push(steps.step("make the network device", crate::egress::net::open)?);
     }
 
     // From here on with the identity of the cell's user. It still has every capability inside, so that it can mount; files that it
     // makes belong to a user that exists inside.
-    steps.step("become the cell's user", || privileges::become_user(order.uid, order.gid))?;
-    steps.step("build the root", || parts.assemble(order))?;
-    steps.step("enter the root", root::enter)?;
+    steps.step("become the cell's user", || privileges::become_user(order.uid, order.gid, order.without))?;
+    if order.without.keeps(Lowered::Root) {
+        steps.step("build the root", || parts.assemble(order))?;
+        steps.step("enter the root", root::enter)?;
+    }
     fds.insert(1, steps.step("open the scratch directory", root::open_scratch)?);
-    steps.step("set the host name", || Ok(nix::unistd::sethostname(&order.hostname)?))?;
+    if order.without.keeps(Lowered::Hostname) {
+        steps.step("set the host name", || Ok(nix::unistd::sethostname(&order.hostname)?))?;
+    }
 
     // Last: nothing above would work afterwards.
     steps.step("limit resources", || privileges::limit(order.processes))?;
-    steps.step("drop capabilities", privileges::drop_all)?;
-    steps.step("filter system calls", || filters.install())?;
+    if order.without.keeps(Lowered::Capabilities) {
+        steps.step("drop capabilities", privileges::drop_all)?;
+    }
+    if order.without.keeps(Lowered::Filter) {
+        steps.step("filter system calls", || filters.install())?;
+    }
     Ok(fds)
+}
+
+/// Those that the agent makes for itself; user and process ids it was born into.
+fn namespaces(without: Without) -> CloneFlags {
+    let all = [
+        (Lowered::Network, CloneFlags::CLONE_NEWNET),
+        (Lowered::Ipc, CloneFlags::CLONE_NEWIPC),
+        (Lowered::Hostname, CloneFlags::CLONE_NEWUTS),
+        (Lowered::Cgroup, CloneFlags::CLONE_NEWCGROUP),
+    ];
+    let kept = all.into_iter().filter(|(barrier, _)| without.keeps(*barrier));
+    kept.fold(CloneFlags::CLONE_NEWNS, |flags, (_, flag)| flags | flag)
 }

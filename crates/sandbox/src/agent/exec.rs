@@ -11,6 +11,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, execve, fork};
 
 use super::sys;
+use crate::lowered::{Lowered, Without};
 use crate::port::{LOG_PIPE_FD, LOG_PIPE_VARIABLE};
 use crate::wire::Spawn;
 
@@ -62,7 +63,7 @@ impl Image {
 }
 
 /// Starts it, and waits until it is past `execve` or has failed to get there.
-pub(super) fn spawn(order: &Spawn) -> Result<Started, Refusal> {
+pub(super) fn spawn(order: &Spawn, without: Without) -> Result<Started, Refusal> {
     let image = Image::new(order).map_err(|_| Refusal::at("read argv")(io::ErrorKind::InvalidInput.into()))?;
     let pipe = || io::pipe().map_err(Refusal::at("pipe"));
     let mut reads = Vec::new();
@@ -77,7 +78,7 @@ pub(super) fn spawn(order: &Spawn) -> Result<Started, Refusal> {
     match unsafe { fork() }.map_err(|error| Refusal::at("fork")(error.into()))? {
         ForkResult::Child => {
             let mut failure = failure;
-            let (step, error) = match become_program(&image, &writes) {
+            let (step, error) = match become_program(&image, &writes, without) {
                 Ok(never) => match never {},
                 Err(fault) => fault,
             };
@@ -102,10 +103,10 @@ pub(super) fn spawn(order: &Spawn) -> Result<Started, Refusal> {
 }
 
 /// In the new process: everything up to `execve`. The failing step is an index into [`STEPS`].
-fn become_program(image: &Image, writes: &[OwnedFd]) -> Result<Infallible, (u8, io::Error)> {
+fn become_program(image: &Image, writes: &[OwnedFd], without: Without) -> Result<Infallible, (u8, io::Error)> {
     let step = |number: u8| move |error: nix::Error| (number, io::Error::from(error));
     prepare().map_err(|error| (0, error))?;
-    connect(writes).map_err(|error| (1, error))?;
+    connect(writes, without).map_err(|error| (1, error))?;
     nix::unistd::chdir(image.cwd.as_c_str()).map_err(step(2))?;
     let program = image.argv.first().ok_or((3, io::Error::from_raw_os_error(libc::ENOENT)))?;
     execve(program, &image.argv, &image.env).map_err(step(3))
@@ -131,7 +132,7 @@ fn prepare() -> io::Result<()> {
 }
 
 /// Standard input from nowhere, outputs to the pipes, nothing else open.
-fn connect(writes: &[OwnedFd]) -> io::Result<()> {
+fn connect(writes: &[OwnedFd], without: Without) -> io::Result<()> {
     let null = nix::fcntl::open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     let place = |from: RawFd, to: RawFd| {
         // SAFETY: takes integers only. What `to` was belongs to nobody any more: 0 to 2 are /dev/null in the agent, and
@@ -141,6 +142,9 @@ fn connect(writes: &[OwnedFd]) -> io::Result<()> {
     place(null.as_raw_fd(), 0)?;
     for (write, to) in writes.iter().zip([1, 2, LOG_PIPE_FD]) {
         place(write.as_raw_fd(), to)?;
+    }
+    if !without.keeps(Lowered::Descriptors) {
+        return sys::keep_across_exec();
     }
     // Everything of the agent is closed by exec; this is for what that mark was forgotten on.
     sys::close_from(LOG_PIPE_FD + 1)

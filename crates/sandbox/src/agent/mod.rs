@@ -28,6 +28,7 @@ mod sys;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 
+use crate::lowered::Without;
 use crate::wire::{self, Birth, FromAgent};
 
 /// The step that makes an agent, as it is named when it fails.
@@ -65,9 +66,9 @@ fn nursery() -> std::io::Result<()> {
     // Compiled once: every agent inherits the page it lies in.
     let filters = seccomp::Filters::compile()?;
     loop {
-        let Some((Birth {}, fds)) = wire::receive::<Birth>(socket.as_fd())? else { return Ok(()) };
+        let Some((Birth { without }, fds)) = wire::receive::<Birth>(socket.as_fd())? else { return Ok(()) };
         let Some(cell) = fds.into_iter().next() else { continue };
-        if let Err(error) = bear(socket.as_fd(), &cell, &filters) {
+        if let Err(error) = bear(socket.as_fd(), &cell, &filters, without) {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             // Should that fail as well, the node sees the end of the cell's socket.
             let _ = wire::send(cell.as_fd(), &FromAgent::Failed { step: CLONE.into(), errno }, &[]);
@@ -76,12 +77,12 @@ fn nursery() -> std::io::Result<()> {
 }
 
 /// Forks an agent into new user and pid namespaces and tells the node its number.
-fn bear(nursery: BorrowedFd<'_>, cell: &OwnedFd, filters: &seccomp::Filters) -> std::io::Result<()> {
-    match sys::clone_into_cell()? {
+fn bear(nursery: BorrowedFd<'_>, cell: &OwnedFd, filters: &seccomp::Filters, without: Without) -> std::io::Result<()> {
+    match sys::clone_into_cell(without)? {
         sys::Cloned::Parent { pid, pidfd } => wire::send(cell.as_fd(), &FromAgent::Born { pid }, &[pidfd.as_fd()]),
         sys::Cloned::Child => {
             sys::forget(nursery);
-            let code = build::build(cell, filters).map_or(1, |()| serve::serve(cell));
+            let code = build::build(cell, filters).map_or(1, |()| serve::serve(cell, without));
             std::process::exit(code);
         }
     }

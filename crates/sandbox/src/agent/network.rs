@@ -4,11 +4,14 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd};
 
+use crate::lowered::{Lowered, Without};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 /// Brings loopback up and listens on it.
-pub(super) fn listen(port: u16) -> io::Result<OwnedFd> {
-    loopback_up()?;
+pub(super) fn listen(port: u16, without: Without) -> io::Result<OwnedFd> {
+    if without.keeps(Lowered::Network) {
+        loopback_up()?;
+    }
     // The standard library's backlog of 128 is plenty: one runtime and ten extensions connect.
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, port))?.into())
 }

@@ -6,6 +6,8 @@ use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, setresgid, setresuid};
 
+use crate::lowered::{Lowered, Without};
+
 /// Open files of a process; what Lambda gives.
 const OPEN_FILES: u64 = 1024;
 /// Memory that may be locked; Lambda's.
@@ -15,7 +17,7 @@ const MOST_CAPABILITIES: libc::c_ulong = 64;
 
 /// Takes on the one user and group that exist inside. Capabilities over the cell's namespaces stay: the identity left was not the
 /// root of this namespace, so the kernel's rules for leaving root do not apply.
-pub(super) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
+pub(super) fn become_user(uid: u32, gid: u32, without: Without) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
@@ -23,7 +25,7 @@ pub(super) fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     // (the node sees the nursery's end), and the agent ends by that.
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     // Nothing of the same user inside may trace the agent or read its memory and descriptors.
-    nix::sys::prctl::set_dumpable(false)?;
+    nix::sys::prctl::set_dumpable(!without.keeps(Lowered::Agent))?;
     nix::sys::prctl::set_name(c"lambent-agent")?;
     Ok(())
 }

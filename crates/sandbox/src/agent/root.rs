@@ -22,6 +22,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::etc;
 use super::sys::{Below, move_mount, new_filesystem, open_tree, restrict};
+use crate::lowered::Lowered;
 use crate::wire::Build;
 
 /// Where the new root is put together: a directory that every host has, and that nothing below needs from the host.
@@ -85,8 +86,9 @@ impl Parts {
             restrict(&tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, Below::Left)?;
             parts.push((path, Part::Tree { tree, directory: false }));
         }
+        let writable = if order.without.keeps(Lowered::ReadOnly) { 0 } else { MOUNT_ATTR_RDONLY };
         for (source, target) in &order.mounts {
-            parts.push((target.clone(), Part::tree(source)?));
+            parts.push((target.clone(), Part::tree(source, READ_ONLY & !writable)?));
         }
         Ok(Self { parts })
     }
@@ -116,16 +118,16 @@ impl Part {
     fn of_the_host(path: &Path) -> io::Result<Option<Self>> {
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.is_symlink() => Ok(Some(Self::Link(std::fs::read_link(path)?))),
-            Ok(_) => Self::tree(path).map(Some),
+            Ok(_) => Self::tree(path, READ_ONLY).map(Some),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(at(path, error)),
         }
     }
 
-    fn tree(path: &Path) -> io::Result<Self> {
+    fn tree(path: &Path, attributes: u64) -> io::Result<Self> {
         let directory = std::fs::metadata(path).map_err(|error| at(path, error))?.is_dir();
         let tree = open_tree(path, Below::Included).map_err(|error| at(path, error))?;
-        restrict(&tree, READ_ONLY, Below::Included)?;
+        restrict(&tree, attributes, Below::Included)?;
         Ok(Self::Tree { tree, directory })
     }
 
@@ -165,9 +167,17 @@ fn own_proc(order: &Build) -> io::Result<()> {
     attach_new(&empty, "sys")?;
 
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    if !order.without.keeps(Lowered::Processes) {
+        // A new one belongs to the process ids it shows, and those are not the cell's to mount.
+        return attach_new(&open_tree(Path::new("/proc"), Below::Included)?, "proc");
+    }
     // Processes that one may not trace, the agent first of all, do not show.
-    let proc = new_filesystem(c"proc", &[("hidepid", "invisible")], attributes)?;
+    let hidden = if order.without.keeps(Lowered::Agent) { "invisible" } else { "off" };
+    let proc = new_filesystem(c"proc", &[("hidepid", hidden)], attributes)?;
     attach_new(&proc, "proc")?;
+    if !order.without.keeps(Lowered::Proc) {
+        return Ok(());
+    }
     for entry in std::fs::read_dir(staged("proc"))? {
         let entry = entry?;
         let name = entry.file_name();

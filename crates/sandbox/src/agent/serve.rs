@@ -13,15 +13,17 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use super::{exec, network, sys};
+use crate::lowered::Without;
 use crate::wire::{self, FromAgent, ToAgent};
 
 /// Serves the node until it lets go. Leaving means the end of everything in the cell: this is its pid 1.
-pub(super) fn serve(socket: &OwnedFd) -> i32 {
-    Agent { socket, children: HashSet::new(), groups: HashSet::new() }.run().map_or(1, |()| 0)
+pub(super) fn serve(socket: &OwnedFd, without: Without) -> i32 {
+    Agent { socket, without, children: HashSet::new(), groups: HashSet::new() }.run().map_or(1, |()| 0)
 }
 
 struct Agent<'a> {
     socket: &'a OwnedFd,
+    without: Without,
     /// Programs that were started and not yet reaped. Orphans of theirs come here, too, but nobody waits for those.
     children: HashSet<i32>,
     /// Programs that have ended before others of their process group. A group's number is not given out again while it has members.
@@ -68,7 +70,7 @@ impl Agent<'_> {
                     self.tell(&FromAgent::Socket { seq, errno: error.raw_os_error().unwrap_or(libc::EIO) })?
                 }
             },
-            ToAgent::Spawn(order) => match exec::spawn(&order) {
+            ToAgent::Spawn(order) => match exec::spawn(&order, self.without) {
                 Ok(started) => {
                     self.children.insert(started.pid);
                     let message = FromAgent::Started { seq: order.seq, pid: started.pid.cast_unsigned() };

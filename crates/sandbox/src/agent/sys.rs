@@ -10,6 +10,8 @@ use nix::fcntl::OFlag;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::stat::Mode;
 
+use crate::lowered::{Lowered, Without};
+
 /// Turns the C convention into a `Result`.
 fn check(result: libc::c_long) -> io::Result<RawFd> {
     if result < 0 {
@@ -66,6 +68,16 @@ pub(super) fn close_from(first: RawFd) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) }).map(drop)
 }
 
+/// Undoes what keeps descriptors from programs.
+pub(super) fn keep_across_exec() -> io::Result<()> {
+    for entry in std::fs::read_dir("/proc/self/fd")?.flatten() {
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse::<RawFd>().ok()) else { continue };
+        // SAFETY: takes integers only; a number that is no descriptor any more is refused, which harms nothing.
+        unsafe { libc::fcntl(number, libc::F_SETFD, 0) };
+    }
+    Ok(())
+}
+
 /// In an agent: lets go of the nursery's socket and of the terminal.
 pub(super) fn forget(nursery: BorrowedFd<'_>) {
     // SAFETY: after the fork this number is the child's own copy, whose `OwnedFd` lies in the nursery's stack frame and is never
@@ -85,9 +97,10 @@ pub(super) enum Cloned {
 
 /// Forks a process into user and pid namespaces of its own. The other namespaces it makes itself: they take longer, and the
 /// nursery has others to serve.
-pub(super) fn clone_into_cell() -> io::Result<Cloned> {
+pub(super) fn clone_into_cell(without: Without) -> io::Result<Cloned> {
     let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWPID | libc::CLONE_PIDFD;
+    let pids = if without.keeps(Lowered::Processes) { libc::CLONE_NEWPID } else { 0 };
+    let flags = libc::CLONE_NEWUSER | pids | libc::CLONE_PIDFD;
     let mut arguments = CloneArguments {
         flags: u64::from(flags.cast_unsigned()),
         pidfd: std::ptr::from_mut(&mut pidfd).expose_provenance() as u64,

@@ -34,6 +34,7 @@ use async_trait::async_trait;
 use lambent_model::function::Network;
 
 use crate::error::step;
+use crate::lowered::{Lowered, Without};
 use crate::owner::Owner;
 use crate::pidfd::PidFd;
 use crate::port::{Barrier, Cell, CellSpec, RUNTIME_API_PORT, Sandbox};
@@ -82,6 +83,7 @@ pub struct Cells {
     cgroups: Result<cgroup::Tree, String>,
     nursery: tokio::sync::Mutex<Option<Arc<Nursery>>>,
     watch: std::sync::OnceLock<Arc<Watch>>,
+    without: Without,
 }
 
 impl Cells {
@@ -96,7 +98,19 @@ impl Cells {
             recover::remember(&config.directory, owner, &tree.directories()).map_err(step("remember the cgroups"))?;
         }
         let (nursery, watch) = (tokio::sync::Mutex::default(), std::sync::OnceLock::new());
-        Ok(Self { config, owner, ids: Ids::claim(), cgroups, nursery, watch })
+        Ok(Self { config, owner, ids: Ids::claim(), cgroups, nursery, watch, without: Without::default() })
+    }
+
+    /// A back end whose cells lack one barrier, to show what that barrier stops.
+    #[cfg(feature = "lower-barriers")]
+    pub fn without(config: Config, barrier: Lowered) -> Result<Self, Error> {
+        let mut cells = Self::new(config)?;
+        cells.without = Without::barrier(barrier);
+        if barrier == Lowered::User {
+            let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+            cells.ids = Ok(Ids::Own { uid: uid.as_raw(), gid: gid.as_raw() });
+        }
+        Ok(cells)
     }
 
     /// An agent that waits for its order. The nursery is started when there is none, or when it has died.
@@ -109,7 +123,7 @@ impl Cells {
                 None => Nursery::start(&self.config.agent).await.map_err(step("start the nursery"))?,
             };
             let (ours, theirs) = wire::pair().map_err(step("socketpair"))?;
-            match nursery.bear(&theirs) {
+            match nursery.bear(&theirs, self.without) {
                 Ok(()) => {
                     *current = Some(nursery.clone());
                     return Ok((nursery, Channel::new(ours).map_err(step("register the cell's socket"))?));
@@ -131,8 +145,10 @@ impl Cells {
             ephemeral_mib: spec.ephemeral_mib,
             shared_mib: SHARED_MIB,
             processes: spec.processes,
-            port: RUNTIME_API_PORT,
+            // On the node's own network the usual port may be taken.
+            port: if self.without.keeps(Lowered::Network) { RUNTIME_API_PORT } else { 0 },
             internet: spec.network == Network::Internet,
+            without: self.without,
         }
     }
 

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::agent;
+use crate::lowered::Without;
 use crate::spawner;
 use crate::wire::{self, Birth};
 
@@ -29,8 +30,8 @@ impl Nursery {
     }
 
     /// Asks for one more agent, to speak on `socket`. An error means that the nursery is gone.
-    pub(super) fn bear(&self, socket: &OwnedFd) -> io::Result<()> {
-        wire::send(self.socket.as_fd(), &Birth {}, &[socket.as_fd()])
+    pub(super) fn bear(&self, socket: &OwnedFd, without: Without) -> io::Result<()> {
+        wire::send(self.socket.as_fd(), &Birth { without }, &[socket.as_fd()])
     }
 }
 

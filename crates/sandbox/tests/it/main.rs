@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod conformance;
+mod escape;
 mod isolation;
 mod measure;
 mod node_death;
