@@ -443,9 +443,9 @@ pub(super) const REFUSED: &[(i64, &str)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_lookup_dcookie, "handles reach files outside every mount"),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_iopl, "hardware"),
+    (libc::SYS_iopl, "hardware, directly"),
     #[cfg(target_arch = "x86_64")]
-    (libc::SYS_ioperm, "hardware"),
+    (libc::SYS_ioperm, "hardware, directly"),
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_modify_ldt, "segments of 16-bit programs: a rich source of kernel faults"),
     // The host as a whole.
