@@ -41,8 +41,9 @@ pub(super) fn limit(processes: u32) -> io::Result<()> {
     set(Resource::RLIMIT_NPROC, u64::from(processes).saturating_add(1))?;
     set(Resource::RLIMIT_NOFILE, OPEN_FILES)?;
     set(Resource::RLIMIT_MEMLOCK, LOCKED)?;
-    // A core file would land in the function's own directory at best, in the host's crash handler at worst.
-    set(Resource::RLIMIT_CORE, 0)
+    // No core files. One byte and not none, because that is how the kernel is told not to start the host's crash handler either, which
+    // would run as root on a memory image of the function's making.
+    set(Resource::RLIMIT_CORE, 1)
 }
 
 /// Gives up every capability for good: nothing in this process or below it can have one again.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::cgroup::Group;
+use super::cgroup::{Gauge, Group};
 use super::live::Shared;
 use crate::port::Usage;
 use crate::procfs;
@@ -24,12 +24,13 @@ const TICK: Duration = Duration::from_millis(25);
 #[derive(Debug)]
 pub(super) struct Memory {
     group: Option<Group>,
+    gauge: Option<Gauge>,
     /// The agent's number on the host: the root of the tree that is counted where there is no group.
     agent: u32,
     /// The cell's `/tmp`, to tell its pages from others.
     scratch: Mutex<Option<OwnedFd>>,
     limit_bytes: u64,
-    /// What was charged at the last look: as long as it has not moved, nothing else has.
+    /// The most that was ever seen charged, all kinds of memory: what is used can only be at a new height when this is.
     charged_bytes: AtomicU64,
     peak_bytes: AtomicU64,
     /// Kills by the watch.
@@ -39,8 +40,9 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(group: Option<Group>, agent: u32, scratch: OwnedFd, memory_mib: u32) -> Self {
-        Self {
+    pub(super) fn new(group: Option<Group>, agent: u32, scratch: OwnedFd, memory_mib: u32) -> io::Result<Self> {
+        Ok(Self {
+            gauge: group.as_ref().map(Group::gauge).transpose()?,
             group,
             agent,
             scratch: Mutex::new(Some(scratch)),
@@ -49,7 +51,7 @@ impl Memory {
             peak_bytes: AtomicU64::new(0),
             kills: AtomicU64::new(0),
             claimed: AtomicU64::new(0),
-        }
+        })
     }
 
     pub(super) fn usage(&self) -> io::Result<Usage> {
@@ -110,9 +112,9 @@ impl Memory {
 
     /// One look; blocking for microseconds.
     fn look(&self) -> io::Result<()> {
-        if let Some(group) = &self.group {
-            let charged = group.charged_bytes()?;
-            if self.charged_bytes.swap(charged, Ordering::Relaxed) == charged {
+        if let Some(gauge) = &self.gauge {
+            let charged = gauge.read()?;
+            if self.charged_bytes.fetch_max(charged, Ordering::Relaxed) >= charged && charged <= self.limit_bytes {
                 return Ok(());
             }
         }

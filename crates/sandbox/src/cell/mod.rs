@@ -189,6 +189,7 @@ impl Cells {
             remains.egress = Some(served.map_err(step("serve the network device"))?);
         }
         let memory = Memory::new(remains.group.clone(), pid, scratch, spec.memory_mib);
+        let memory = memory.map_err(step("open the memory gauge"))?;
         let shared = Arc::new(Shared::new(spec.id, channel, memory));
         self.watch.get_or_init(Watch::start).add(&shared);
         tokio::spawn(shared.clone().receive());

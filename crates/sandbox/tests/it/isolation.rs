@@ -55,6 +55,15 @@ async fn identity(bench: Bench) {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
     assert_eq!((field("NoNewPrivs:"), field("Seccomp:")), ("1", "2"));
+    // One byte: no file, and no crash handler of the host either.
+    assert_eq!(
+        run(&cell, program(&["/bin/bash", "-c", "ulimit -Hn; grep core /proc/self/limits"]))
+            .await
+            .stdout
+            .split_whitespace()
+            .collect::<Vec<_>>()[..7],
+        ["1024", "Max", "core", "file", "size", "1", "1"]
+    );
     // A set-user-id program of the host gives nothing.
     let su = run(&cell, shell("test -u /usr/bin/su && su -c id </dev/null; id -u")).await.stdout;
     assert_eq!(su, "993\n");

@@ -13,6 +13,7 @@ mod v2;
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -144,12 +145,13 @@ impl Group {
         }
     }
 
-    /// Memory charged, and nothing else: cheap enough to ask often.
-    pub(super) fn charged_bytes(&self) -> io::Result<u64> {
-        match self {
-            Self::V1(group) => group.charged_bytes(),
-            Self::V2(group) => group.charged_bytes(),
-        }
+    /// Memory charged, and nothing else, kept open: cheap enough to ask often.
+    pub(super) fn gauge(&self) -> io::Result<Gauge> {
+        let file = match self {
+            Self::V1(group) => group.charged_file(),
+            Self::V2(group) => group.charged_file(),
+        };
+        Ok(Gauge { file: fs::File::open(file?)? })
     }
 
     pub(super) fn counts(&self) -> io::Result<Counts> {
@@ -174,6 +176,21 @@ impl Group {
     /// Ends what may still be in it and removes it; blocking.
     pub(super) fn remove(&self) -> io::Result<()> {
         self.directories().iter().try_for_each(|directory| remove(directory))
+    }
+}
+
+/// One number of a group.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    file: fs::File,
+}
+
+impl Gauge {
+    pub(super) fn read(&self) -> io::Result<u64> {
+        let mut text = [0; 24];
+        let length = self.file.read_at(&mut text, 0)?;
+        let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok());
+        text.and_then(|text| text.trim().parse().ok()).ok_or(io::ErrorKind::InvalidData.into())
     }
 }
 

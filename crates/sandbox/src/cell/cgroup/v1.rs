@@ -92,6 +92,10 @@ impl Group {
             write(memory, "memory.memsw.limit_in_bytes", limits.memory_bytes)?;
         }
         write(memory, "memory.swappiness", 0)?;
+        // Buffers of TCP sockets are counted apart in version 1, and only once they are limited.
+        if memory.join("memory.kmem.tcp.limit_in_bytes").exists() {
+            write(memory, "memory.kmem.tcp.limit_in_bytes", limits.memory_bytes)?;
+        }
         write(self.of("pids")?, "pids.max", limits.processes)?;
         self.set_quota(Limits::quota_us(limits.milli_cpus))
     }
@@ -102,8 +106,9 @@ impl Group {
         write(cpu, "cpu.cfs_quota_us", quota_us)
     }
 
-    pub(super) fn charged_bytes(&self) -> io::Result<u64> {
-        number(self.of("memory")?, "memory.usage_in_bytes")
+    /// The file that holds what is charged.
+    pub(super) fn charged_file(&self) -> io::Result<PathBuf> {
+        Ok(self.of("memory")?.join("memory.usage_in_bytes"))
     }
 
     pub(super) fn oom_kills(&self) -> io::Result<u64> {
@@ -113,7 +118,7 @@ impl Group {
     pub(super) fn counts(&self) -> io::Result<Counts> {
         let [cache, shared] = fields(self.of("memory")?, "memory.stat", ["total_cache", "total_shmem"])?;
         Ok(Counts {
-            charged_bytes: self.charged_bytes()?,
+            charged_bytes: number(self.of("memory")?, "memory.usage_in_bytes")?,
             file_bytes: cache.saturating_sub(shared),
             oom_kills: self.oom_kills()?,
             cpu: self

@@ -125,8 +125,9 @@ impl Group {
         write(&self.directory, "cpu.max", format!("{quota_us} {CPU_PERIOD_US}"))
     }
 
-    pub(super) fn charged_bytes(&self) -> io::Result<u64> {
-        number(&self.directory, "memory.current")
+    /// The file that holds what is charged.
+    pub(super) fn charged_file(&self) -> io::Result<PathBuf> {
+        Ok(self.directory.join("memory.current"))
     }
 
     pub(super) fn oom_kills(&self) -> io::Result<u64> {
@@ -137,7 +138,7 @@ impl Group {
         let [file, shared] = fields(&self.directory, "memory.stat", ["file", "shmem"])?;
         let [cpu] = fields(&self.directory, "cpu.stat", ["usage_usec"])?;
         Ok(Counts {
-            charged_bytes: self.charged_bytes()?,
+            charged_bytes: number(&self.directory, "memory.current")?,
             file_bytes: file.saturating_sub(shared),
             oom_kills: self.oom_kills()?,
             cpu: Duration::from_micros(cpu),
