@@ -20,6 +20,8 @@ pub mod shape;
 mod snapshot;
 mod source;
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub use error::Error;
 pub use registry::{Caller, CodeSource, Deployer, FetchError, FunctionUrl, Registry, Resolved, Settings};

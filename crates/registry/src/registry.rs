@@ -124,6 +124,8 @@ pub struct Registry {
     pub(crate) uploads: Uploads,
     /// Read while a blob is written, written while one is swept.
     pub(crate) sweeping: tokio::sync::RwLock<()>,
+    /// One sweep at a time: each begins its own list of what to spare.
+    pub(crate) sweeps: tokio::sync::Mutex<()>,
     /// Held while a sum over several functions is checked and changed.
     pub(crate) concurrency: tokio::sync::Mutex<()>,
     /// Signs download links.
@@ -162,6 +164,7 @@ impl Registry {
             snapshot,
             uploads: Uploads::default(),
             sweeping: tokio::sync::RwLock::new(()),
+            sweeps: tokio::sync::Mutex::new(()),
             concurrency: tokio::sync::Mutex::new(()),
             secret,
             tasks: TaskTracker::new(),

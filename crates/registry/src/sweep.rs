@@ -39,6 +39,7 @@ pub(crate) fn start(registry: &Arc<Registry>) {
 impl Registry {
     /// Deletes blobs that nothing refers to; returns how many.
     pub async fn sweep(&self) -> Result<usize, Error> {
+        let _turn = self.sweeps.lock().await;
         self.uploads.begin_sweep();
         let kept = self.blobs.list().await?;
         let used = self.used_blobs();
