@@ -39,8 +39,23 @@ const LOGS_OPERATIONS: [&str; 14] = [
 /// What is kept of an operation, and under which key botocore has it.
 const OPERATION_KEYS: [&str; 3] = ["http", "input", "output"];
 const SHAPE_KEYS: [&str; 17] = [
-    "type", "enum", "min", "max", "pattern", "required", "members", "member", "key", "value", "payload", "error",
-    "exception", "eventstream", "event", "streaming", "sensitive",
+    "type",
+    "enum",
+    "min",
+    "max",
+    "pattern",
+    "required",
+    "members",
+    "member",
+    "key",
+    "value",
+    "payload",
+    "error",
+    "exception",
+    "eventstream",
+    "event",
+    "streaming",
+    "sensitive",
 ];
 const MEMBER_KEYS: [&str; 4] = ["shape", "location", "locationName", "eventpayload"];
 
@@ -67,7 +82,10 @@ pub fn run(args: &ModelArgs) -> Result<()> {
 
 fn in_venv(lib: &Path) -> Result<PathBuf> {
     let pythons = std::fs::read_dir(lib).with_context(|| {
-        format!("no {}: make it with `python3 -m venv target/venv && target/venv/bin/pip install botocore`", lib.display())
+        format!(
+            "no {}: make it with `python3 -m venv target/venv && target/venv/bin/pip install botocore`",
+            lib.display()
+        )
     })?;
     for python in pythons {
         let data = python?.path().join("site-packages/botocore/data");

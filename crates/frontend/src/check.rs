@@ -74,8 +74,11 @@ fn list(model: &Model, member: &Member, of: &Shape, entries: &[Value], path: &st
         return;
     }
     if of.member.as_deref() == Some("Runtime") {
-        // The one list that Lambda checks by hand: the words of a scalar, and only the runtimes it still takes.
-        tell(of, &show(&whole), path, &enum_constraint(&SUPPORTED_RUNTIMES), found);
+        // The one list that Lambda checks by hand: the words of a scalar, only the runtimes it still takes, and before all
+        // others.
+        let mut first = Vec::new();
+        tell(of, &show(&whole), path, &enum_constraint(&SUPPORTED_RUNTIMES), &mut first);
+        found.splice(0..0, first);
         return;
     }
     let mut constraints = all_constraints(inner);
@@ -160,11 +163,8 @@ fn size(shape: &Shape, length: usize) -> Vec<String> {
 /// All constraints of a shape, as they are told for the entries of lists and maps.
 fn all_constraints(shape: &Shape) -> Vec<String> {
     let mut all = Vec::new();
-    let counted = if matches!(shape.kind, Kind::Integer | Kind::Long | Kind::Double | Kind::Float) {
-        "value"
-    } else {
-        "length"
-    };
+    let counted =
+        if matches!(shape.kind, Kind::Integer | Kind::Long | Kind::Double | Kind::Float) { "value" } else { "length" };
     if let Some(most) = shape.max {
         all.push(format!("Member must have {counted} less than or equal to {}", bound(shape, most)));
     }
@@ -198,8 +198,12 @@ fn enum_constraint(words: &[impl AsRef<str>]) -> String {
     format!("Member must satisfy enum value set: [{}]", in_hash_order(words).join(", "))
 }
 
-/// The order in which a Java `HashSet` made for this many words holds them; Lambda prints sets as they come.
+/// The order in which a Java `HashSet` made for this many words holds them; Lambda prints sets as they come. All recorded
+/// answers fit but those about architectures, which keep the model's order.
 fn in_hash_order(words: &[impl AsRef<str>]) -> Vec<&str> {
+    if words.iter().any(|word| word.as_ref() == "x86_64") {
+        return words.iter().map(AsRef::as_ref).collect();
+    }
     let mut capacity = words.len().max(1).next_power_of_two();
     if words.len() * 4 > capacity * 3 {
         capacity *= 2;
@@ -223,9 +227,31 @@ pub(crate) fn unknown_runtime(runtime: &str) -> String {
 
 /// Runtimes for which AWS still takes functions (March 2026); the model also names those that it no longer takes.
 const SUPPORTED_RUNTIMES: [&str; 25] = [
-    "nodejs20.x", "python3.14", "provided.al2023", "python3.12", "python3.13", "nodejs24.x", "nodejs22.x", "java25",
-    "python3.10", "python3.11", "java21", "ruby3.3", "ruby3.4", "ruby3.2", "python3.8", "python3.9", "java17",
-    "nodejs16.x", "dotnet10", "dotnet8", "java11", "dotnet6", "nodejs18.x", "provided.al2", "java8.al2",
+    "nodejs20.x",
+    "python3.14",
+    "provided.al2023",
+    "python3.12",
+    "python3.13",
+    "nodejs24.x",
+    "nodejs22.x",
+    "java25",
+    "python3.10",
+    "python3.11",
+    "java21",
+    "ruby3.3",
+    "ruby3.4",
+    "ruby3.2",
+    "python3.8",
+    "python3.9",
+    "java17",
+    "nodejs16.x",
+    "dotnet10",
+    "dotnet8",
+    "java11",
+    "dotnet6",
+    "nodejs18.x",
+    "provided.al2",
+    "java8.al2",
 ];
 
 /// A value as Java's `toString` shows it.
@@ -271,7 +297,9 @@ mod tests {
     #[test]
     fn violations_are_told_as_aws_tells_them() {
         let name = |pattern: &str| {
-            format!("1 validation error detected: Value '*' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: {pattern}")
+            format!(
+                "1 validation error detected: Value '*' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: {pattern}"
+            )
         };
         let namespaced = r"(arn:(aws[a-zA-Z-]*)?:lambda:)?((eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:)?(\d{12}:)?(function:)?([a-zA-Z0-9-_\.]+)(:(\$LATEST(\.PUBLISHED)?|[a-zA-Z0-9-_]+))?";
         let layer = "arn:aws:lambda:us-east-1:111111111111:layer:l";

@@ -72,7 +72,8 @@ impl Failure {
     pub fn too_large(limit: usize, operation: &str) -> Self {
         let operation = if operation == "Invoke" { "InvokeFunction" } else { operation };
         let text = format!("Request must be smaller than {limit} bytes for the {operation} operation");
-        let code = if operation == "InvokeFunction" { "RequestTooLargeException" } else { "RequestEntityTooLargeException" };
+        let code =
+            if operation == "InvokeFunction" { "RequestTooLargeException" } else { "RequestEntityTooLargeException" };
         Self::new(413, code, text)
     }
 

@@ -1,12 +1,47 @@
-//! The AWS Lambda REST API, and the read side of CloudWatch Logs beside it.
+//! The AWS Lambda REST API, and the read side of CloudWatch Logs beside it, on one port.
+//!
+//! A request goes through these files in this order:
+//!
+//! ```text
+//! serve.rs     bytes to requests; slow and oversized heads are refused
+//! service.rs   which service and operation; signature; body within bounds
+//! route.rs     method and path to an operation of the model
+//! request.rs   labels, query, headers and body to one JSON object
+//! check.rs     the model's constraints, in AWS's words
+//! dispatch.rs  control-plane operations to the registry   | invoke.rs, stream.rs  invocations to the invoker
+//! respond.rs   the output where the model wants it        | failure.rs            what went wrong, as AWS says it
+//! ```
+//!
+//! Paths, names, limits and patterns are data ([`model`], taken from botocore by `cargo xtask model`). An operation of
+//! the model that is not built answers 501 and says its name, once its signature and constraints are found in order.
 #![forbid(unsafe_code)]
+
+mod check;
+mod dispatch;
+mod failure;
+mod invoke;
+mod logs;
+mod model;
+mod pattern;
+mod payload;
+mod request;
+mod respond;
+mod route;
+mod serve;
+mod service;
+mod stream;
+mod sts;
 
 use std::sync::Arc;
 
 use axum::Router;
+use lambent_invoker::Invoker;
 use lambent_model::{AccountId, Clock, Region};
 use lambent_policy::sigv4::Verifier;
+use lambent_registry::Registry;
 use lambent_store::Logs;
+
+pub use serve::serve;
 
 /// What the API is built from.
 #[derive(Clone)]
@@ -17,6 +52,10 @@ pub struct Parts {
     pub account: AccountId,
     /// Checks signatures.
     pub verifier: Arc<Verifier>,
+    /// Control-plane operations.
+    pub registry: Arc<Registry>,
+    /// Invocations.
+    pub invoker: Arc<Invoker>,
     /// Log groups, streams and events.
     pub logs: Arc<dyn Logs>,
     /// Time.
@@ -28,17 +67,6 @@ pub struct Parts {
 }
 
 /// The API as a router for one port.
-pub fn router(_parts: Parts) -> Router {
-    Router::new()
-}
-
-/// Serves `router` on `listener` until `shutdown` completes, then lets running requests end for at most `grace`.
-/// Slow or oversized request heads are refused; use it for every port that strangers reach.
-pub async fn serve(
-    _listener: tokio::net::TcpListener,
-    _router: Router,
-    shutdown: impl Future<Output = ()> + Send,
-    _grace: std::time::Duration,
-) {
-    shutdown.await;
+pub fn router(parts: Parts) -> Router {
+    service::router(parts)
 }

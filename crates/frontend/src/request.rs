@@ -197,7 +197,10 @@ mod tests {
     fn bodies_become_members_and_wrong_types_are_refused() {
         let shape = "CreateFunctionRequest";
         assert_eq!(
-            body(shape, r#"{"FunctionName":"f","Timeout":3.0,"Nonesuch":1,"Handler":null,"VpcConfig":{"SubnetIds":["a"]}}"#),
+            body(
+                shape,
+                r#"{"FunctionName":"f","Timeout":3.0,"Nonesuch":1,"Handler":null,"VpcConfig":{"SubnetIds":["a"]}}"#
+            ),
             Ok(json!({"FunctionName":"f","Timeout":3,"VpcConfig":{"SubnetIds":["a"]}}))
         );
         for (text, told) in [

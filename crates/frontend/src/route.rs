@@ -102,7 +102,11 @@ mod tests {
     fn every_operation_is_found_by_its_own_path() {
         for (name, operation) in &LAMBDA.operations {
             let (path, query) = operation.http.request_uri.split_once('?').unwrap_or((&operation.http.request_uri, ""));
-            let path: String = path.split('/').map(|part| if part.starts_with('{') { "a%3Ab" } else { part }).collect::<Vec<_>>().join("/");
+            let path: String = path
+                .split('/')
+                .map(|part| if part.starts_with('{') { "a%3Ab" } else { part })
+                .collect::<Vec<_>>()
+                .join("/");
             for path in [path.clone(), format!("{}/", path.trim_end_matches('/'))] {
                 let found = ROUTES.find(&operation.http.method, &path, query).unwrap();
                 assert_eq!(found.name, name, "{path}");
@@ -114,7 +118,10 @@ mod tests {
     #[test]
     fn labels_may_be_arns_or_empty() {
         let found = ROUTES.find("GET", "/2015-03-31/functions/arn:aws:lambda:us-east-1:1:function:f", "").unwrap();
-        assert_eq!((found.name, found.labels.first().unwrap().1.as_ref()), ("GetFunction", "arn:aws:lambda:us-east-1:1:function:f"));
+        assert_eq!(
+            (found.name, found.labels.first().unwrap().1.as_ref()),
+            ("GetFunction", "arn:aws:lambda:us-east-1:1:function:f")
+        );
         assert_eq!(ROUTES.find("GET", "/2015-03-31/functions//policy", "").unwrap().name, "GetPolicy");
         assert_eq!(ROUTES.find("DELETE", "/2015-03-31/functions/", "").unwrap().name, "DeleteFunction");
         assert!(ROUTES.find("GET", "/2015-03-31/nothing", "").is_none());

@@ -1,0 +1,278 @@
+//! What every request goes through, whatever it asks for: service, operation, signature, body, check, answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header, request};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use lambent_model::{FunctionArn, Qualifier, RequestId, limits};
+use lambent_policy::document::{Decision, Request as PolicyRequest, Who};
+use lambent_policy::sigv4::{Pending, Principal};
+use lambent_registry::Caller;
+use tokio::sync::Semaphore;
+
+use crate::failure::{Dialect, Failure};
+use crate::invoke::Incoming;
+use crate::model::LAMBDA;
+use crate::route::{Match, ROUTES};
+use crate::{Parts, check, dispatch, invoke, logs, request as input, respond, sts};
+
+/// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.
+const CODE_REQUEST_BYTES: usize = 70_167_211;
+/// Requests that bring code and are read at the same time; others wait, so that strangers cannot fill the memory.
+const CODE_REQUESTS_AT_ONCE: usize = 8;
+/// A body that takes longer is given up.
+const BODY_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// The API and what it needs.
+pub(crate) struct Service {
+    pub parts: Parts,
+    code_requests: Semaphore,
+}
+
+/// Everything on one port.
+pub(crate) fn router(parts: Parts) -> Router {
+    let service = Arc::new(Service { parts, code_requests: Semaphore::new(CODE_REQUESTS_AT_ONCE) });
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/_lambent/health", get(|| async { "ok\n" }))
+        .route("/_lambent/ready", get(ready))
+        .route("/_lambent/code/{digest}", get(code))
+        .fallback(answer)
+        .with_state(service)
+}
+
+async fn metrics(State(service): State<Arc<Service>>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], (service.parts.metrics)()).into_response()
+}
+
+async fn ready(State(service): State<Arc<Service>>) -> Response {
+    if (service.parts.ready)() {
+        (StatusCode::OK, "ready\n").into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+/// The query of a code link.
+#[derive(serde::Deserialize)]
+struct Link {
+    expires: u64,
+    signature: String,
+}
+
+/// Code behind a `Code.Location` link, which needs no other signature than its own.
+async fn code(
+    State(service): State<Arc<Service>>,
+    Path(digest): Path<String>,
+    link: Result<Query<Link>, QueryRejection>,
+) -> Response {
+    let Ok(Query(link)) = link else { return StatusCode::FORBIDDEN.into_response() };
+    match service.parts.registry.download(&digest, link.expires, &link.signature).await {
+        Ok(zip) => ([(header::CONTENT_TYPE, "application/zip")], zip).into_response(),
+        Err(error) => Failure::from(error).into_response(Dialect::RestJson, RequestId::random()),
+    }
+}
+
+/// What a request is addressed to.
+enum Target<'a> {
+    Lambda(Option<Match<'a>>),
+    Logs(&'a str),
+    Sts,
+}
+
+impl Target<'_> {
+    fn dialect(&self) -> Dialect {
+        match self {
+            Self::Logs(_) => Dialect::Json,
+            Self::Lambda(_) | Self::Sts => Dialect::RestJson,
+        }
+    }
+
+    /// The service's name in signatures.
+    fn signing_name(&self) -> &'static str {
+        match self {
+            Self::Lambda(_) => "lambda",
+            Self::Logs(_) => "logs",
+            Self::Sts => "sts",
+        }
+    }
+
+    fn operation(&self) -> &str {
+        match self {
+            Self::Lambda(Some(found)) => found.name,
+            Self::Lambda(None) => "unknown",
+            Self::Logs(operation) => operation,
+            Self::Sts => "GetCallerIdentity",
+        }
+    }
+
+    /// How large a body may be.
+    fn body_limit(&self) -> usize {
+        match self.operation() {
+            "CreateFunction" | "UpdateFunctionCode" | "PublishLayerVersion" => CODE_REQUEST_BYTES,
+            _ => limits::SYNC_REQUEST_BYTES,
+        }
+    }
+}
+
+fn target(head: &request::Parts) -> Target<'_> {
+    let text = |name: &str| head.headers.get(name).and_then(|value| value.to_str().ok());
+    if let Some(operation) = text("x-amz-target").and_then(|target| target.strip_prefix("Logs_20140328.")) {
+        return Target::Logs(operation);
+    }
+    let is_form = text("content-type").is_some_and(|media| media.starts_with("application/x-www-form-urlencoded"));
+    if head.uri.path() == "/" && head.method == http::Method::POST && is_form {
+        return Target::Sts;
+    }
+    Target::Lambda(ROUTES.find(head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default()))
+}
+
+async fn answer(State(service): State<Arc<Service>>, request: Request<Body>) -> Response {
+    let received_at = Instant::now();
+    let id = RequestId::random();
+    let (head, body) = request.into_parts();
+    let target = target(&head);
+    let (dialect, operation) = (target.dialect(), target.operation().to_owned());
+    match service.serve(&head, body, target, received_at, id).await {
+        Ok(response) => response,
+        Err(failure) => {
+            tracing::debug!(operation, request_id = %id, code = failure.code, message = failure.message, "refused");
+            let closes = matches!(failure.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT);
+            let mut response = failure.into_response(dialect, id);
+            if closes {
+                // What is left of the body is not worth reading.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
+        }
+    }
+}
+
+impl Service {
+    async fn serve(
+        &self,
+        head: &request::Parts,
+        body: Body,
+        target: Target<'_>,
+        received_at: Instant,
+        id: RequestId,
+    ) -> Result<Response, Failure> {
+        let pending = self.parts.verifier.begin(head, target.signing_name())?;
+        let (by, body) = self.admitted(head, body, pending, &target).await?;
+        match target {
+            Target::Logs(operation) => logs::answer(self, &by, operation, &body, id).await,
+            Target::Sts => sts::answer(&by, &body, id),
+            Target::Lambda(None) => Err(Failure::unknown_operation()),
+            Target::Lambda(Some(found)) => self.lambda(head, body, &by, found, received_at, id).await,
+        }
+    }
+
+    /// The body, within its bounds, and who sent it.
+    async fn admitted(
+        &self,
+        head: &request::Parts,
+        body: Body,
+        pending: Pending,
+        target: &Target<'_>,
+    ) -> Result<(Arc<Principal>, Bytes), Failure> {
+        let limit = target.body_limit();
+        let too_large = || Failure::too_large(limit, target.operation());
+        let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if declared.is_some_and(|length: usize| length > limit) {
+            return Err(too_large());
+        }
+        let _place = match limit {
+            CODE_REQUEST_BYTES => self.code_requests.acquire().await.ok(),
+            _ => None,
+        };
+        let read = tokio::time::timeout(BODY_TIMEOUT, Limited::new(body, limit).collect()).await;
+        let body = match read {
+            Ok(Ok(collected)) => collected.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => return Err(too_large()),
+            Ok(Err(_)) => return Err(Failure::new(400, "RequestAbortedException", "The body broke off.")),
+            Err(_) => return Err(Failure::new(408, "RequestTimeoutException", "The body took too long to arrive.")),
+        };
+        Ok((pending.finish(&body)?, body))
+    }
+
+    async fn lambda(
+        &self,
+        head: &request::Parts,
+        body: Bytes,
+        by: &Principal,
+        found: Match<'_>,
+        received_at: Instant,
+        id: RequestId,
+    ) -> Result<Response, Failure> {
+        let query = head.uri.query().unwrap_or_default();
+        let shape =
+            found.operation.input.as_deref().and_then(|name| LAMBDA.shape(name)).ok_or_else(Failure::internal)?;
+        let members = input::read(&LAMBDA, shape, &found.labels, query, &head.headers, &body)?;
+        if let Some(violations) = check::violations(&LAMBDA, shape, &members) {
+            return Err(Failure::validation(violations));
+        }
+        if dispatch::INVOCATIONS.contains(&found.name) {
+            let headers = &head.headers;
+            let incoming = Incoming { operation: found.name, input: &members, headers, body, received_at, id };
+            return invoke::invoke(self, by, incoming).await;
+        }
+        dispatch::check_meaning(found.name, &members)?;
+        let caller = Caller { account: by.account.clone(), arn: by.arn.clone() };
+        let called = dispatch::call(&self.parts.registry, &caller, found.name, members).await;
+        let output = called.unwrap_or_else(|| Err(Failure::not_built(found.name)))?;
+        debug_assert_eq!(known_only(&found, &output), Vec::<String>::new(), "members that the model does not have");
+        Ok(respond::success(&LAMBDA, found.operation, output, id))
+    }
+
+    /// Whether the caller may invoke: its own account's functions unless a policy denies it, others' where one allows.
+    pub fn may_invoke(
+        &self,
+        by: &Principal,
+        function: &FunctionArn,
+        qualifier: Option<&Qualifier>,
+    ) -> Result<(), Failure> {
+        let resource = qualifier.map_or_else(|| function.to_string(), |qualifier| function.qualified(qualifier));
+        let own = by.account == function.account;
+        let decision = match self.parts.registry.resolve(function, qualifier) {
+            Ok(resolved) => match &resolved.policy {
+                None => Decision::Silent,
+                Some(policy) => policy.evaluate(&PolicyRequest {
+                    who: Who::Account { account: by.account.as_str(), arn: &by.arn },
+                    action: "lambda:InvokeFunction",
+                    resource: &resource,
+                    context: &[],
+                }),
+            },
+            Err(error) if own => return Err(error.into()),
+            Err(_) => Decision::Silent,
+        };
+        match (decision, own) {
+            (Decision::Allow, _) | (Decision::Silent, true) => Ok(()),
+            (Decision::Deny, _) | (Decision::Silent, false) => {
+                let why = if decision == Decision::Deny {
+                    "with an explicit deny in a resource-based policy"
+                } else {
+                    "because no resource-based policy allows the lambda:InvokeFunction action"
+                };
+                let text = format!(
+                    "User: {} is not authorized to perform: lambda:InvokeFunction on resource: {resource} {why}",
+                    by.arn
+                );
+                Err(Failure::new(403, "AccessDeniedException", text))
+            }
+        }
+    }
+}
+
+fn known_only(found: &Match<'_>, output: &serde_json::Value) -> Vec<String> {
+    let shape = found.operation.output.as_deref().and_then(|name| LAMBDA.shape(name));
+    shape.map(|shape| respond::unknown_members(&LAMBDA, shape, output)).unwrap_or_default()
+}
