@@ -198,11 +198,14 @@ fn enum_constraint(words: &[impl AsRef<str>]) -> String {
     format!("Member must satisfy enum value set: [{}]", in_hash_order(words).join(", "))
 }
 
-/// The order in which a Java `HashSet` made for this many words holds them; Lambda prints sets as they come. All recorded
-/// answers fit but those about architectures, which keep the model's order.
+/// Orders that were recorded and do not follow the rule of [`in_hash_order`].
+const RECORDED_ORDERS: [&[&str]; 2] = [&["x86_64", "arm64"], &["LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"]];
+
+/// The order in which a Java `HashSet` made for this many words holds them; Lambda prints sets as they come.
 fn in_hash_order(words: &[impl AsRef<str>]) -> Vec<&str> {
-    if words.iter().any(|word| word.as_ref() == "x86_64") {
-        return words.iter().map(AsRef::as_ref).collect();
+    let is = |order: &[&str]| order.len() == words.len() && words.iter().all(|word| order.contains(&word.as_ref()));
+    if let Some(recorded) = RECORDED_ORDERS.into_iter().find(|order| is(order)) {
+        return recorded.to_vec();
     }
     let mut capacity = words.len().max(1).next_power_of_two();
     if words.len() * 4 > capacity * 3 {
@@ -215,14 +218,6 @@ fn in_hash_order(words: &[impl AsRef<str>]) -> Vec<&str> {
     let mut ordered: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     ordered.sort_by_key(|word| bucket(word));
     ordered
-}
-
-/// What Lambda says of a runtime that it has never heard of.
-pub(crate) fn unknown_runtime(runtime: &str) -> String {
-    format!(
-        "Value {runtime} at 'runtime' failed to satisfy constraint: {} or be a valid ARN",
-        enum_constraint(&SUPPORTED_RUNTIMES)
-    )
 }
 
 /// Runtimes for which AWS still takes functions (March 2026); the model also names those that it no longer takes.

@@ -1,10 +1,11 @@
 //! Control-plane operations: which method of the registry answers which operation of the model.
 
+use std::sync::Arc;
+
 use lambent_registry::shape::*;
 use lambent_registry::{Caller, Registry};
 use serde_json::{Map, Value};
 
-use crate::check;
 use crate::failure::Failure;
 
 /// Operations that this system has beside those of [`call`]; they carry payloads and do not go through JSON values.
@@ -18,7 +19,7 @@ macro_rules! operations {
 
         /// Answers `operation`, whose input was checked against the model. None: it is not built.
         pub(crate) async fn call(
-            registry: &Registry,
+            registry: &Arc<Registry>,
             caller: &Caller,
             operation: &str,
             input: Map<String, Value>,
@@ -100,24 +101,8 @@ operations! {
     "UpdateFunctionUrlConfig" => update_function_url_config(UpdateFunctionUrlConfigRequest),
 }
 
-/// What Lambda checks behind its generic check and before anything is looked up.
-pub(crate) fn check_meaning(operation: &str, input: &Map<String, Value>) -> Result<(), Failure> {
-    let text = |name: &str| input.get(name).and_then(Value::as_str);
-    if let ("CreateFunction", Some(name)) = (operation, text("FunctionName")) {
-        // The generic bound is that of an ARN; a bare name has a narrower one of its own.
-        if name.len() > 64 && !name.contains(':') {
-            return Err(Failure::invalid_parameter(format!(
-                "1 validation error detected: Value '{name}' at 'functionName' failed to satisfy constraint: Member must \
-                 have length less than or equal to 64"
-            )));
-        }
-    }
-    if let ("CreateFunction" | "UpdateFunctionConfiguration", Some(runtime)) = (operation, text("Runtime")) {
-        let known = crate::model::LAMBDA.shape("Runtime").is_some_and(|shape| shape.words.iter().any(|w| w == runtime));
-        if !known {
-            return Err(Failure::invalid_parameter(check::unknown_runtime(runtime)));
-        }
-    }
+/// Lambda's own words for a layer version that no number can be; the registry's type has no place for it.
+pub(crate) fn check_layer_version(input: &Map<String, Value>) -> Result<(), Failure> {
     if input.get("VersionNumber").and_then(Value::as_i64).is_some_and(|number| number < 1) {
         return Err(Failure::invalid_parameter("Layer Version Cannot be less than 1"));
     }

@@ -64,7 +64,7 @@ async fn ready(State(service): State<Arc<Service>>) -> Response {
 /// The query of a code link.
 #[derive(serde::Deserialize)]
 struct Link {
-    expires: u64,
+    expires: i64,
     signature: String,
 }
 
@@ -224,7 +224,7 @@ impl Service {
             let incoming = Incoming { operation: found.name, input: &members, headers, body, received_at, id };
             return invoke::invoke(self, by, incoming).await;
         }
-        dispatch::check_meaning(found.name, &members)?;
+        dispatch::check_layer_version(&members)?;
         let caller = Caller { account: by.account.clone(), arn: by.arn.clone() };
         let called = dispatch::call(&self.parts.registry, &caller, found.name, members).await;
         let output = called.unwrap_or_else(|| Err(Failure::not_built(found.name)))?;

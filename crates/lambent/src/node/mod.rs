@@ -98,6 +98,8 @@ impl Node {
             region: config.region.clone(),
             account: config.account.clone(),
             verifier: verifier.clone(),
+            registry: registry.clone(),
+            invoker: invoker.clone(),
             logs: store.logs.clone(),
             clock: clock.clone(),
             metrics: Arc::new(telemetry.metrics()),
