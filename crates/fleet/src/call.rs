@@ -4,18 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lambent_model::RequestId;
-use tokio::sync::{mpsc, oneshot};
+use lambent_runtime_api::{Body, ResponseMode};
+use tokio::sync::oneshot;
 
 use crate::Error;
-
-/// Whether the answer is collected or passed on as it comes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ResponseMode {
-    /// Collected, bounded by [`lambent_model::limits::SYNC_RESPONSE_BYTES`].
-    Buffered,
-    /// Passed on as it comes.
-    Streaming,
-}
 
 /// Whether the caller wants the last 4 KB of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,24 +86,6 @@ pub enum FunctionResponse {
         /// The error document, JSON.
         payload: Bytes,
     },
-}
-
-/// The content of a successful answer.
-#[derive(Debug)]
-pub enum Body {
-    /// All of it.
-    Buffered(Bytes),
-    /// Pieces as they come; the channel is bounded, so a slow reader slows the function.
-    Stream(mpsc::Receiver<Result<Bytes, StreamError>>),
-}
-
-/// A stream that broke off.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamError {
-    /// `Lambda-Runtime-Function-Error-Type`, or what the platform calls it, e.g. `Sandbox.Timedout`.
-    pub error_type: String,
-    /// The error document.
-    pub body: Bytes,
 }
 
 /// AWS's `FunctionError`.

@@ -1,15 +1,28 @@
-//! The fleet itself.
+//! The fleet itself: from a call to a container's task.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lambent_model::function::Runtime;
 use lambent_model::{Clock, ContainerId, FunctionVersion};
 use lambent_sandbox::Sandbox;
 use lambent_store::{Blobs, Logs};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
+use crate::bootstraps::Bootstraps;
+use crate::code::CodeCache;
+use crate::container::{self, Command, Job};
+use crate::interpreters::Interpreters;
+use crate::log::{LogWriter, start_writer};
+use crate::placement::{Handle, Patience, Placement, Pool, Room, SOON};
 use crate::{Call, Error, FleetConfig, PrepareError, Running};
+
+/// How long containers may take to end after they were told to for good: more than the longest shutdown window.
+const END_WITHIN: Duration = Duration::from_secs(10);
 
 /// What one container is doing.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -18,11 +31,11 @@ pub struct ContainerStatus {
     pub id: ContainerId,
     /// The function's ARN, with version.
     pub function: String,
-    /// `starting`, `idle`, `busy` or `ending`.
+    /// `starting`, `busy`, `finishing`, `idle` or `ending`.
     pub state: &'static str,
     /// Memory promised to it.
     pub memory_mib: u32,
-    /// Calls it has served.
+    /// Calls it was given.
     pub calls: u64,
 }
 
@@ -38,43 +51,228 @@ pub struct FleetStatus {
 }
 
 /// Runs calls in containers.
-pub struct Fleet {}
+pub struct Fleet {
+    inner: Arc<Inner>,
+    log_task: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the tasks of containers share.
+pub(crate) struct Inner {
+    pub(crate) config: FleetConfig,
+    pub(crate) sandbox: Arc<dyn Sandbox>,
+    pub(crate) code: Arc<CodeCache>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) interpreters: Interpreters,
+    pub(crate) bootstraps: Bootstraps,
+    /// Ends everything at once, running calls included.
+    pub(crate) kill: CancellationToken,
+    pool: Mutex<Pool>,
+    tasks: TaskTracker,
+    /// Taken when the fleet has shut down: the writer ends when nobody can push any more.
+    writer: Mutex<Option<LogWriter>>,
+}
 
 impl Fleet {
     /// A fleet on this machine. Looks for interpreters, writes the bootstraps and cleans up after an earlier process.
     pub async fn new(
-        _config: FleetConfig,
-        _sandbox: Arc<dyn Sandbox>,
-        _blobs: Arc<dyn Blobs>,
-        _logs: Arc<dyn Logs>,
-        _clock: Arc<dyn Clock>,
+        config: FleetConfig,
+        sandbox: Arc<dyn Sandbox>,
+        blobs: Arc<dyn Blobs>,
+        logs: Arc<dyn Logs>,
+        clock: Arc<dyn Clock>,
     ) -> Result<Arc<Self>, PrepareError> {
-        Ok(Arc::new(Self {}))
+        match sandbox.recover().await {
+            Ok(0) => {}
+            Ok(cells) => tracing::warn!(cells, "ended what an earlier process left behind"),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "cannot end what an earlier process left behind");
+            }
+        }
+        let root = config.data_dir.clone();
+        let io = |source| PrepareError::Io { step: "write the bootstraps", path: config.data_dir.clone(), source };
+        let bootstraps = tokio::task::spawn_blocking(move || Bootstraps::write(&root));
+        let (bootstraps, code, interpreters) = tokio::join!(
+            bootstraps,
+            CodeCache::open(config.data_dir.clone(), config.code_cache_bytes, blobs),
+            Interpreters::find(&config.interpreter_dirs),
+        );
+        let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
+        let (writer, log_task) = start_writer(logs);
+        let room = Room { containers: config.max_containers, memory_mib: config.memory_mib };
+        let inner = Inner {
+            config,
+            sandbox,
+            code: code?,
+            clock,
+            interpreters,
+            bootstraps,
+            kill: CancellationToken::new(),
+            pool: Mutex::new(Pool::new(room)),
+            tasks: TaskTracker::new(),
+            writer: Mutex::new(Some(writer)),
+        };
+        Ok(Arc::new(Self { inner: Arc::new(inner), log_task: Mutex::new(Some(log_task)) }))
     }
 
     /// What this machine can run.
     pub fn runtimes(&self) -> Vec<Runtime> {
-        Vec::new()
+        self.inner.interpreters.runtimes()
     }
 
     /// Unpacks code and layers into the cache.
-    pub async fn prepare(&self, _version: &FunctionVersion) -> Result<(), PrepareError> {
-        Ok(())
+    pub async fn prepare(&self, version: &FunctionVersion) -> Result<(), PrepareError> {
+        self.inner.code.of(version).await.map(drop)
     }
 
-    /// Runs a call in the most recently used warm container of this version, else in a new one.
-    pub async fn invoke(&self, _version: Arc<FunctionVersion>, _call: Call) -> Result<Running, Error> {
-        Err(Error::ShuttingDown)
+    /// Runs a call in the most recently used warm container of this version, else in a new one. Returns at once; an accepted call runs
+    /// to its end also when nobody waits for its answer.
+    pub async fn invoke(&self, version: Arc<FunctionVersion>, call: Call) -> Result<Running, Error> {
+        let (job, running) = Job::new(call);
+        match self.inner.dispatch(&version, job, Patience::Some) {
+            Ok(()) => Ok(running),
+            Err((_job, error)) => Err(error),
+        }
     }
 
     /// Ends the containers of a replaced or deleted version: idle ones now, busy ones after their call.
-    pub fn retire(&self, _generation: Uuid) {}
+    pub fn retire(&self, generation: Uuid) {
+        self.inner.pool().retire(generation);
+    }
 
     /// What there is.
     pub fn status(&self) -> FleetStatus {
-        FleetStatus { containers: Vec::new(), memory_mib: 0, memory_limit_mib: 0 }
+        let pool = self.inner.pool();
+        FleetStatus {
+            containers: pool.containers(),
+            memory_mib: pool.memory_mib(),
+            memory_limit_mib: self.inner.config.memory_mib,
+        }
     }
 
-    /// Lets running calls end within `grace`, then ends every container.
-    pub async fn shutdown(&self, _grace: Duration) {}
+    /// Lets running calls end within `grace`, then ends every container and writes the last of the logs.
+    pub async fn shutdown(&self, grace: Duration) {
+        self.inner.pool().close();
+        self.inner.tasks.close();
+        if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!("calls are still running at the end of the grace time; they are given up");
+            self.inner.kill.cancel();
+            if tokio::time::timeout(END_WITHIN, self.inner.tasks.wait()).await.is_err() {
+                tracing::error!("containers do not end");
+            }
+        }
+        self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self.log_task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && tokio::time::timeout(END_WITHIN, task).await.is_err()
+        {
+            tracing::error!("the last log lines could not be written in time");
+        }
+    }
+}
+
+/// A call that could not be placed, handed back.
+type Refused = (Box<Job>, Error);
+
+impl Inner {
+    pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A way to the log. After shutdown one that leads nowhere.
+    pub(crate) fn writer(&self) -> LogWriter {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        writer.clone().unwrap_or_else(LogWriter::nowhere)
+    }
+
+    /// Gives a call to a container. Waits for nothing: what may take time is done by a task.
+    fn dispatch(self: &Arc<Self>, version: &Arc<FunctionVersion>, mut job: Box<Job>, patience: Patience) -> Result<(), Refused> {
+        if let Err(error) = self.can_run(version) {
+            return Err((job, error));
+        }
+        loop {
+            let (error, back) = match { self.pool().place(version, patience) } {
+                Placement::Warm(handle) => match hand_over(&handle, job) {
+                    Ok(()) => return Ok(()),
+                    // It broke since; it tells the pool by itself.
+                    Err(back) => {
+                        job = back;
+                        continue;
+                    }
+                },
+                Placement::Soon(free) => {
+                    let waiting = Arc::clone(self).wait_until_free(Arc::clone(version), job, free);
+                    self.tasks.spawn(waiting);
+                    return Ok(());
+                }
+                Placement::Fresh(id, commands) => {
+                    self.start(id, version, job, commands);
+                    return Ok(());
+                }
+                Placement::Full => (self.full(), job),
+                Placement::Closed => (Error::ShuttingDown, job),
+            };
+            return Err((back, error));
+        }
+    }
+
+    /// A call that waits a moment for a container that is about to be free.
+    async fn wait_until_free(self: Arc<Self>, version: Arc<FunctionVersion>, job: Box<Job>, mut free: oneshot::Receiver<Handle>) {
+        let handle = match tokio::time::timeout(SOON, &mut free).await {
+            Ok(handle) => handle.ok(),
+            Err(_elapsed) => {
+                free.close();
+                free.try_recv().ok()
+            }
+        };
+        let job = match handle {
+            Some(handle) => match hand_over(&handle, job) {
+                Ok(()) => return,
+                Err(job) => job,
+            },
+            None => job,
+        };
+        if let Err((job, error)) = self.dispatch(&version, job, Patience::None) {
+            job.refuse(error);
+        }
+    }
+
+    /// A call whose container ended before it began it.
+    pub(crate) fn dispatch_again(self: &Arc<Self>, version: &Arc<FunctionVersion>, job: Box<Job>) {
+        if let Err((job, error)) = self.dispatch(version, job, Patience::None) {
+            job.refuse(error);
+        }
+    }
+
+    /// Starts a container's task.
+    fn start(self: &Arc<Self>, id: ContainerId, version: &Arc<FunctionVersion>, job: Box<Job>, commands: mpsc::Receiver<Command>) {
+        let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands);
+        self.tasks.spawn(task);
+    }
+
+    fn can_run(&self, version: &FunctionVersion) -> Result<(), Error> {
+        match version.runtime {
+            Runtime::Provided(_) => Ok(()),
+            Runtime::Python { .. } | Runtime::Node { .. } if self.interpreters.of(&version.runtime).is_some() => Ok(()),
+            Runtime::Python { .. } | Runtime::Node { .. } => {
+                let found: Vec<String> = self.interpreters.runtimes().iter().map(Runtime::to_string).collect();
+                Err(Error::NoRuntime { runtime: version.runtime.to_string(), found: found.join(", ") })
+            }
+        }
+    }
+
+    fn full(&self) -> Error {
+        let pool = self.pool();
+        Error::Full { containers: pool.len(), memory_mib: pool.memory_mib() }
+    }
+}
+
+/// Gives a call to a container's task; hands it back where that has ended.
+fn hand_over(handle: &Handle, job: Box<Job>) -> Result<(), Box<Job>> {
+    handle.commands.try_send(Command::Run(job)).map_err(|refused| {
+        tracing::debug!(container = %handle.id, "a container ended just before a call came to it");
+        match refused.into_inner() {
+            Command::Run(job) => job,
+            Command::End(_) => unreachable!("what was sent comes back"),
+        }
+    })
 }

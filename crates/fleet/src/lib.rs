@@ -8,14 +8,20 @@
 //! container; nothing of a call that failed is seen by the next one; nothing is left behind by [`Fleet::shutdown`].
 #![forbid(unsafe_code)]
 
+mod bootstraps;
 mod call;
+mod code;
 mod config;
+mod container;
+mod environment;
 mod error;
 mod fleet;
+mod interpreters;
+mod log;
+mod placement;
 
-pub use call::{
-    Body, Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, ResponseMode, Running, StartKind, StreamError,
-};
+pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Running, StartKind};
 pub use config::FleetConfig;
 pub use error::{Error, PrepareError};
 pub use fleet::{ContainerStatus, Fleet, FleetStatus};
+pub use lambent_runtime_api::{Body, ResponseMode, StreamError};

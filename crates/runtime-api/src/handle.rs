@@ -45,22 +45,23 @@ impl RuntimeApi {
     /// Lambda. The time-out is the caller's.
     pub async fn extensions_registered(&self) -> Init {
         let mut init = self.core.init();
-        match init.wait_for(|init| init.launched || init.ended.is_some()).await {
-            Ok(init) => init.ended.clone().unwrap_or(Init::Ready),
+        // The guard must be gone before the next await: it cannot move between threads.
+        let waited = init.wait_for(|init| init.launched || init.ended.is_some()).await.ok().map(|init| init.ended.clone());
+        match waited {
+            Some(ended) => ended.unwrap_or(Init::Ready),
             // The sender lives in `self.core`.
-            Err(_) => std::future::pending().await,
+            None => std::future::pending().await,
         }
     }
 
     /// Waits for the init phase to end. The time-out is the caller's.
     pub async fn ready(&self) -> Init {
         let mut init = self.core.init();
-        if let Ok(init) = init.wait_for(|init| init.ended.is_some()).await
-            && let Some(ended) = &init.ended
-        {
-            return ended.clone();
+        let ended = init.wait_for(|init| init.ended.is_some()).await.ok().and_then(|init| init.ended.clone());
+        match ended {
+            Some(ended) => ended,
+            None => std::future::pending().await,
         }
-        std::future::pending().await
     }
 
     /// Hands over an invocation. At most one at a time, and only after [`RuntimeApi::ready`] and the last one's [`InFlight::idle`]:

@@ -1,0 +1,324 @@
+//! A cell with its processes, pipes and Runtime API: what a container holds while it lives.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lambent_model::{ContainerId, FunctionVersion, InstanceId, limits};
+use lambent_runtime_api::{Connect, ExtensionKind, Identity, Init, RuntimeApi, ShutdownReason};
+use lambent_sandbox::{Cell, CellSpec, ExitStatus, Mount, ProcessSpec};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::fault::Fault;
+use super::state::Why;
+use crate::code::Code;
+use crate::environment::{self, OPT, Place, RUNTIME, TASK};
+use crate::fleet::Inner;
+use crate::log::{ContainerLog, Pipes, Source};
+use crate::{Error, log};
+
+/// Signals are numbers in the sandbox's port.
+const SIGTERM: i32 = 15;
+
+/// Why something in a container did not happen.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The function's doing.
+    Function(Fault),
+    /// The node's.
+    Node(Error),
+}
+
+/// A live cell.
+pub(super) struct Live {
+    pub cell: Arc<dyn Cell>,
+    pub api: Arc<RuntimeApi>,
+    pipes: Pipes,
+    children: Vec<Child>,
+}
+
+struct Child {
+    /// The extension's name; none: the runtime.
+    extension: Option<String>,
+    pid: u32,
+    exit: oneshot::Receiver<ExitStatus>,
+}
+
+/// Lets the Runtime API reach telemetry subscribers inside the cell.
+struct Inside(Arc<dyn Cell>);
+
+#[async_trait]
+impl Connect for Inside {
+    async fn connect(&self, port: u16) -> io::Result<TcpStream> {
+        let stream = self.0.connect(port).await.map_err(io::Error::other)?;
+        stream.set_nonblocking(true)?;
+        TcpStream::from_std(stream)
+    }
+}
+
+impl Live {
+    /// Makes the cell. No user code has run when this returns.
+    pub(super) async fn make(
+        fleet: &Inner,
+        container: ContainerId,
+        function: &Arc<FunctionVersion>,
+        code: &Code,
+    ) -> Result<Self, Error> {
+        let spec = CellSpec {
+            id: InstanceId::random(),
+            mounts: mounts(fleet, function, code),
+            memory_mib: function.memory_mib,
+            milli_cpus: function.milli_cpus(),
+            ephemeral_mib: function.ephemeral_mib,
+            processes: limits::CONTAINER_PROCESSES,
+            network: function.network,
+        };
+        let cell = fleet.sandbox.create(spec).await.map_err(Error::Sandbox)?;
+        let listener = cell.take_runtime_api().ok_or(Error::Lost)?;
+        let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
+        let listener = listener.map_err(|error| {
+            tracing::error!(%error, "the socket of a cell cannot be served");
+            Error::Lost
+        })?;
+        let identity = Identity {
+            function: Arc::clone(function),
+            container,
+            handler: function.handler.clone().unwrap_or_default(),
+            account: function.arn.account.clone(),
+        };
+        let inside = Arc::new(Inside(Arc::clone(&cell)));
+        let api = Arc::new(RuntimeApi::serve(listener, identity, inside, Arc::clone(&fleet.clock)));
+        Ok(Self { cell, api, pipes: Pipes::new(), children: Vec::new() })
+    }
+
+    /// Starts extensions, then the runtime, and waits until all of them ask for their first event.
+    pub(super) async fn init(
+        &mut self,
+        fleet: &Inner,
+        function: &FunctionVersion,
+        code: &Code,
+        log: &mut ContainerLog,
+        until: Instant,
+    ) -> Result<(), Failure> {
+        let opt = Some(self.cell.inside_path(OPT)).filter(|path| path != OPT);
+        let stream = log.stream().to_owned();
+        let place = Place {
+            runtime_api: self.cell.runtime_api_address(),
+            log_stream: &stream,
+            opt,
+            aws_endpoint_url: fleet.config.aws_endpoint_url.as_deref(),
+        };
+        let names = extensions(code);
+        self.api.expect_extensions(names.clone());
+        for name in names {
+            let spec = ProcessSpec {
+                argv: vec![format!("{OPT}/extensions/{name}")],
+                env: environment::of_extension(function, &place),
+                cwd: PathBuf::from("/"),
+                log_pipe: false,
+            };
+            self.spawn(Some(name), spec).await?;
+        }
+        if !self.children.is_empty() {
+            let api = Arc::clone(&self.api);
+            self.wait_init(fleet, log, until, api.extensions_registered()).await?;
+        }
+        let bootstrap = bootstrap(function, code).ok_or(Failure::Function(Fault::NoBootstrap))?;
+        let spec = ProcessSpec {
+            argv: environment::command(function, fleet.interpreters.of(&function.runtime), bootstrap),
+            env: environment::of_runtime(function, &place),
+            cwd: PathBuf::from(TASK),
+            log_pipe: true,
+        };
+        self.spawn(None, spec).await?;
+        let api = Arc::clone(&self.api);
+        self.wait_init(fleet, log, until, api.ready()).await
+    }
+
+    async fn wait_init(
+        &mut self,
+        fleet: &Inner,
+        log: &mut ContainerLog,
+        until: Instant,
+        step: impl Future<Output = Init>,
+    ) -> Result<(), Failure> {
+        let waited = self.tend(fleet, log, tokio::time::timeout_at(until, step)).await;
+        Err(Failure::Function(match waited {
+            Ok(Ok(Init::Ready)) => return Ok(()),
+            Ok(Ok(Init::Error(error))) => Fault::InitError { error_type: error.error_type, body: error.body },
+            Ok(Err(_elapsed)) => Fault::InitTimedOut,
+            Err(fault) => fault,
+        }))
+    }
+
+    async fn spawn(&mut self, extension: Option<String>, spec: ProcessSpec) -> Result<(), Failure> {
+        let source = if extension.is_some() { Source::Extension } else { Source::Function };
+        let process = self.cell.spawn(spec).await.map_err(|error| match (error, &extension) {
+            (lambent_sandbox::Error::Exec { path: _, source }, Some(name)) => {
+                Failure::Function(Fault::CannotLaunch { name: name.clone(), reason: reason(&source) })
+            }
+            (lambent_sandbox::Error::Exec { path, source }, None) => {
+                Failure::Function(Fault::CannotExecute { path, reason: reason(&source) })
+            }
+            (error, _) => Failure::Node(Error::Sandbox(error)),
+        })?;
+        let mut added = self.pipes.add_text(source, process.stdout);
+        added = added.and_then(|()| self.pipes.add_text(source, process.stderr));
+        if let Some(pipe) = process.log_pipe {
+            added = added.and_then(|()| self.pipes.add_frames(source, pipe));
+        }
+        if let Err(error) = added {
+            tracing::error!(%error, "the output of a process cannot be read");
+            return Err(Failure::Node(Error::Lost));
+        }
+        self.children.push(Child { extension, pid: process.pid, exit: process.exit });
+        Ok(())
+    }
+
+    /// Waits for `what` while output is read and deaths are noticed. What is ready at once is taken before a death is: a process may answer
+    /// and exit.
+    pub(super) async fn tend<T>(
+        &mut self,
+        fleet: &Inner,
+        log: &mut ContainerLog,
+        what: impl Future<Output = T>,
+    ) -> Result<T, Fault> {
+        let writer = log.writer();
+        let mut what = std::pin::pin!(what);
+        let mut stops = std::pin::pin!(fleet.kill.cancelled());
+        loop {
+            tokio::select! {
+                biased;
+                value = &mut what => return Ok(value),
+                fault = died(&mut self.children) => return Err(fault),
+                () = &mut stops => return Err(Fault::NodeStops),
+                () = self.pipes.pump(&writer, |source, line| log.line(source, line, fleet.clock.now())) => {}
+            }
+        }
+    }
+
+    /// Logs what has been written already.
+    pub(super) fn drain(&mut self, fleet: &Inner, log: &mut ContainerLog) {
+        self.pipes.drain(|source, line| log.line(source, line, fleet.clock.now()));
+    }
+
+    /// The shutdown phase: `SHUTDOWN` to extensions, SIGTERM, at the end of the window SIGKILL to all that is left.
+    pub(super) async fn end(mut self, fleet: &Inner, log: &mut ContainerLog, why: Why) {
+        let registered = self.api.extensions();
+        let window = match registered.iter().any(|extension| extension.kind == ExtensionKind::External) {
+            true => limits::SHUTDOWN_WITH_EXTENSIONS,
+            false if registered.is_empty() => Duration::ZERO,
+            false => limits::SHUTDOWN_WITH_INTERNAL_EXTENSIONS,
+        };
+        if !window.is_zero() && !self.children.is_empty() {
+            let farewell = self.farewell(fleet, log, why, window);
+            let _ = tokio::time::timeout(window, farewell).await;
+        }
+        self.pipes.close(|source, line| log.line(source, line, fleet.clock.now()));
+        log.subscribe(None);
+        drop(self.api);
+        self.cell.destroy().await;
+    }
+
+    async fn farewell(&mut self, fleet: &Inner, log: &mut ContainerLog, why: Why, window: Duration) {
+        for child in self.children.iter().filter(|child| child.extension.is_none()) {
+            let _ = self.cell.signal(child.pid, SIGTERM).await;
+        }
+        let api = Arc::clone(&self.api);
+        let deadline = fleet.clock.now().saturating_add(window).unwrap_or(jiff::Timestamp::MAX);
+        let mut told = std::pin::pin!(api.shutdown(shutdown_reason(why), deadline));
+        let mut is_told = false;
+        let writer = log.writer();
+        while !(self.children.is_empty() && is_told) {
+            tokio::select! {
+                biased;
+                () = &mut told, if !is_told => is_told = true,
+                _death = died(&mut self.children), if !self.children.is_empty() => {}
+                () = self.pipes.pump(&writer, |source, line| log.line(source, line, fleet.clock.now())) => {}
+            }
+        }
+    }
+}
+
+fn shutdown_reason(why: Why) -> ShutdownReason {
+    match why {
+        Why::Idle | Why::Retired | Why::Shutdown => ShutdownReason::Spindown,
+        Why::TimedOut => ShutdownReason::Timeout,
+        Why::Failed => ShutdownReason::Failure,
+    }
+}
+
+/// Waits for a process to end and takes it off the list; pends for ever when there is none.
+async fn died(children: &mut Vec<Child>) -> Fault {
+    poll_fn(|context| {
+        let ended = children.iter_mut().enumerate().find_map(|(index, child)| match Pin::new(&mut child.exit).poll(context) {
+            Poll::Ready(status) => Some((index, status)),
+            Poll::Pending => None,
+        });
+        let Some((index, status)) = ended else { return Poll::Pending };
+        // No status means that the whole cell is gone, which only something outside of it does.
+        let status = status.unwrap_or(ExitStatus::Signal(9));
+        Poll::Ready(match children.swap_remove(index).extension {
+            None => Fault::Exited(status),
+            Some(name) => Fault::ExtensionExited { name, status },
+        })
+    })
+    .await
+}
+
+fn mounts(fleet: &Inner, function: &FunctionVersion, code: &Code) -> Vec<Mount> {
+    let mount = |source: &std::path::Path, target: &str| Mount { source: source.to_owned(), target: target.into() };
+    let mut mounts = vec![mount(code.task.path(), TASK), mount(&fleet.bootstraps.directory, RUNTIME)];
+    mounts.extend(code.opt.as_ref().map(|opt| mount(opt.path(), OPT)));
+    mounts.extend(fleet.interpreters.of(&function.runtime).and_then(|interpreter| interpreter.mount.clone()));
+    mounts
+}
+
+/// The external extensions of the layers: every file of `/opt/extensions`.
+fn extensions(code: &Code) -> Vec<String> {
+    let Some(opt) = &code.opt else { return Vec::new() };
+    let entries = std::fs::read_dir(opt.path().join("extensions")).into_iter().flatten().flatten();
+    let files = entries.filter(|entry| entry.path().is_file());
+    let mut names: Vec<String> = files.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    names.truncate(lambent_runtime_api::MAX_EXTENSIONS);
+    names
+}
+
+/// Where the `bootstrap` of a `provided` function is; any text for those that need none.
+fn bootstrap(function: &FunctionVersion, code: &Code) -> Option<&'static str> {
+    if !matches!(function.runtime, lambent_model::function::Runtime::Provided(_)) {
+        return Some("");
+    }
+    let there = |directory: &std::path::Path| directory.join("bootstrap").is_file();
+    if there(code.task.path()) {
+        return Some("/var/task/bootstrap");
+    }
+    code.opt.as_ref().is_some_and(|opt| there(opt.path())).then_some("/opt/bootstrap")
+}
+
+/// The reason of a failed exec as C and Go word it, without Rust's `(os error 8)`.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string().to_lowercase();
+    text.split(" (os error").next().unwrap_or_default().to_owned()
+}
+
+/// The lines that say which extensions there are.
+pub(super) fn extension_lines(live: &Live) -> Vec<log::Platform> {
+    let event = |extension: lambent_runtime_api::ExtensionInfo| {
+        log::Platform::Event(lambent_runtime_api::PlatformEvent::Extension {
+            name: extension.name,
+            state: "Ready".to_owned(),
+            events: extension.events,
+            error_type: None,
+        })
+    };
+    live.api.extensions().into_iter().map(event).collect()
+}

@@ -1,0 +1,272 @@
+//! One container, run by one task from its making to its end.
+//!
+//! The task owns everything the container holds; others reach it through two kinds of [`Command`] only. It tells the pool of each step of
+//! its life ([`state`]), and the pool decides what calls come next:
+//!
+//! 1. [`Owner::first`]: code, cell, init phase (and once more, inside the call, where it failed), the call it was made for;
+//! 2. [`Owner::serve`]: idle, call, idle, … until the pool says end or something breaks;
+//! 3. [`Owner::finish`]: what was handed over too late goes to another container; shutdown phase; the pool forgets it.
+
+mod call;
+pub(crate) mod fault;
+mod live;
+mod meter;
+pub(crate) mod state;
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lambent_model::{ContainerId, FunctionVersion};
+use lambent_runtime_api::{InitMetrics, InitPhase, InitializationType, PlatformEvent, Status};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::code::Code;
+use crate::fleet::Inner;
+use crate::log::{ContainerLog, Platform};
+use crate::{Call, Error, FunctionResponse, LogTail, Report, Running, StartKind};
+use fault::Fault;
+use live::{Failure, Live};
+use meter::{Memory, Meters};
+use state::{Event, Why};
+
+/// A call and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub call: Call,
+    pub response: oneshot::Sender<Result<FunctionResponse, Error>>,
+    pub finished: oneshot::Sender<Report>,
+}
+
+impl Job {
+    pub(crate) fn new(call: Call) -> (Box<Self>, Running) {
+        let (response, responded) = oneshot::channel();
+        let (finished, reported) = oneshot::channel();
+        (Box::new(Self { call, response, finished }), Running { response: responded, finished: reported })
+    }
+
+    /// Ends a call that never ran.
+    pub(crate) fn refuse(self, error: Error) {
+        drop(self.call.permit);
+        let _ = self.response.send(Err(error));
+    }
+}
+
+/// What a container's task is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Run this call.
+    Run(Box<Job>),
+    /// End.
+    End(Why),
+}
+
+/// Runs a container until its end.
+pub(crate) async fn run(
+    fleet: Arc<Inner>,
+    id: ContainerId,
+    function: Arc<FunctionVersion>,
+    job: Box<Job>,
+    commands: mpsc::Receiver<Command>,
+) {
+    // Whatever becomes of this task, a panic included, the books are right afterwards.
+    let _entry = Entry { fleet: Arc::clone(&fleet), id };
+    let mut making = Some(job);
+    let code = match fleet.code.of(&function).await {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(function = %function.arn, error = &error as &dyn std::error::Error, "code cannot be made ready");
+            refuse(making.take(), Error::Prepare(error));
+            return;
+        }
+    };
+    let log = ContainerLog::new(fleet.writer(), &function, fleet.clock.now());
+    let meters = Meters::of(&function);
+    let mut owner = Owner { fleet, id, function, code, log, live: None, meters, memory: Memory::default(), commands };
+    let why = match making.take() {
+        Some(job) => match owner.first(job).await {
+            Ok(()) => owner.serve().await,
+            Err(why) => why,
+        },
+        None => Why::Failed,
+    };
+    owner.finish(why).await;
+}
+
+fn refuse(job: Option<Box<Job>>, error: Error) {
+    if let Some(job) = job {
+        job.refuse(error);
+    }
+}
+
+/// Takes the container out of the books when its task is over.
+struct Entry {
+    fleet: Arc<Inner>,
+    id: ContainerId,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.fleet.pool().forget(self.id);
+    }
+}
+
+/// The task's own.
+struct Owner {
+    fleet: Arc<Inner>,
+    id: ContainerId,
+    function: Arc<FunctionVersion>,
+    code: Code,
+    log: ContainerLog,
+    live: Option<Live>,
+    meters: Meters,
+    memory: Memory,
+    commands: mpsc::Receiver<Command>,
+}
+
+/// How the init phase of a cold call went.
+struct Initialised {
+    /// What AWS calls init duration.
+    took: Duration,
+}
+
+impl Owner {
+    /// Makes the cell, initialises it and runs the call it is made for.
+    async fn first(&mut self, job: Box<Job>) -> Result<(), Why> {
+        let event = self.init_start();
+        self.say(&Platform::Event(event));
+        match self.initialise(InitPhase::Init, lambent_model::limits::INIT_TIMEOUT).await {
+            Ok(init) => {
+                self.tell(Event::Started);
+                self.call(job, StartKind::Cold, Some(init.took), Instant::now()).await
+            }
+            Err(Failure::Node(error)) => Err(self.lose(job, error)),
+            Err(Failure::Function(Fault::NodeStops)) => Err(self.lose(job, Error::ShuttingDown)),
+            Err(Failure::Function(_)) => self.again(job).await,
+        }
+    }
+
+    /// AWS's suppressed init: a failed init phase is repeated once inside the call, on the call's time.
+    async fn again(&mut self, job: Box<Job>) -> Result<(), Why> {
+        if let Some(live) = self.live.take() {
+            live.end(&self.fleet, &mut self.log, Why::Failed).await;
+        }
+        self.tell(Event::Started);
+        self.log.keep_tail(job.call.log_tail == LogTail::Tail);
+        let began = Instant::now();
+        match self.initialise(InitPhase::Invoke, self.function.timeout).await {
+            Ok(_) => self.call(job, StartKind::Cold, None, began).await,
+            Err(Failure::Node(error)) => Err(self.lose(job, error)),
+            Err(Failure::Function(fault)) => {
+                let fault = if fault == Fault::InitTimedOut { Fault::TimedOut(self.function.timeout) } else { fault };
+                Err(self.fail_unstarted(job, began, fault).await)
+            }
+        }
+    }
+
+    /// Makes a cell and brings its processes to where they ask for an event.
+    async fn initialise(&mut self, phase: InitPhase, limit: Duration) -> Result<Initialised, Failure> {
+        let live = Live::make(&self.fleet, self.id, &self.function, &self.code).await.map_err(Failure::Node)?;
+        self.log.subscribe(Some(Arc::clone(&live.api)));
+        let live = self.live.insert(live);
+        // The clock of the init phase starts where the function's own work does.
+        let began = Instant::now();
+        let done = live.init(&self.fleet, &self.function, &self.code, &mut self.log, began + limit).await;
+        live.drain(&self.fleet, &mut self.log);
+        let took = began.elapsed();
+        if matches!(done, Err(Failure::Node(_))) {
+            return done.map(|()| Initialised { took });
+        }
+        let fault = match &done {
+            Err(Failure::Function(fault)) => Some(fault),
+            Ok(()) | Err(Failure::Node(_)) => None,
+        };
+        let lines = live::extension_lines(live);
+        lines.iter().for_each(|line| self.say(line));
+        self.say_init(phase, took, fault);
+        done.map(|()| Initialised { took })
+    }
+
+    /// Waits for calls and runs them, until the end.
+    async fn serve(&mut self) -> Why {
+        loop {
+            let Some(live) = &mut self.live else { return Why::Failed };
+            let next = tokio::time::timeout(self.fleet.config.idle_timeout, self.commands.recv());
+            match live.tend(&self.fleet, &mut self.log, next).await {
+                Ok(Ok(Some(Command::Run(job)))) => {
+                    if let Err(why) = self.call(job, StartKind::Warm, None, Instant::now()).await {
+                        return why;
+                    }
+                }
+                Ok(Ok(Some(Command::End(why)))) => return why,
+                Ok(Ok(None)) => return Why::Shutdown,
+                // The pool may have given it a call just now; what it decides comes as a command.
+                Ok(Err(_elapsed)) => self.tell(Event::End(Why::Idle)),
+                Err(fault) => return fault.why(),
+            }
+        }
+    }
+
+    /// Ends the container.
+    async fn finish(mut self, why: Why) {
+        self.tell(Event::Broken(why));
+        // No call is handed over from here on; one that was, and was not begun, runs elsewhere.
+        self.commands.close();
+        while let Some(command) = self.commands.recv().await {
+            if let Command::Run(job) = command {
+                self.fleet.dispatch_again(&self.function, job);
+            }
+        }
+        if let Some(live) = self.live.take() {
+            live.end(&self.fleet, &mut self.log, why).await;
+        }
+        tracing::debug!(container = %self.id, function = %self.function.arn, ?why, "container ended");
+    }
+
+    /// Gives up on a call that never reached the function; running it again is safe.
+    fn lose(&mut self, job: Box<Job>, error: Error) -> Why {
+        tracing::error!(function = %self.function.arn, error = &error as &dyn std::error::Error, "container lost");
+        job.refuse(error);
+        Why::Failed
+    }
+
+    fn tell(&self, event: Event) {
+        self.fleet.pool().tell(self.id, event);
+    }
+
+    fn say(&mut self, line: &Platform) {
+        self.log.platform(line, self.fleet.clock.now());
+    }
+
+    fn init_start(&self) -> PlatformEvent {
+        let function = &self.function;
+        let runtime = function.runtime.to_string();
+        let arn = format!("arn:aws:lambda:{}::runtime:{}", function.arn.region, self.fleet.bootstraps.digest);
+        PlatformEvent::InitStart {
+            initialization_type: InitializationType::OnDemand,
+            phase: InitPhase::Init,
+            function_name: function.arn.name.to_string(),
+            function_version: function.version.to_string(),
+            instance_id: self.id.to_string(),
+            instance_max_memory: u64::from(function.memory_mib) * lambent_model::limits::MIB,
+            runtime_version: Some(runtime),
+            runtime_version_arn: Some(arn),
+        }
+    }
+
+    fn say_init(&mut self, phase: InitPhase, took: Duration, fault: Option<&Fault>) {
+        let status = fault.map_or(Status::Success, Fault::status);
+        let error_type = fault.filter(|_| status != Status::Timeout).map(|fault| fault.error_type().to_owned());
+        let initialization_type = InitializationType::OnDemand;
+        let done = PlatformEvent::InitRuntimeDone { initialization_type, phase, status, error_type: error_type.clone() };
+        self.say(&Platform::Event(done));
+        let metrics = InitMetrics { duration_ms: millis(took) };
+        self.say(&Platform::Event(PlatformEvent::InitReport { initialization_type, phase, status, error_type, metrics }));
+    }
+}
+
+/// Milliseconds, with the two decimals that AWS shows.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 100_000.0).round() / 100.0
+}

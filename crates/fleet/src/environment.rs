@@ -1,0 +1,129 @@
+//! What a process of a container finds in its environment, and which program is started.
+//!
+//! Names and values are AWS's (<https://docs.aws.amazon.com/lambda/latest/dg/configuration-envvars.html>). The user's variables go over the
+//! defaults and never over the reserved ones.
+
+use std::collections::BTreeMap;
+
+use lambent_model::FunctionVersion;
+use lambent_model::function::{LogFormat, LogLevel, Runtime};
+
+use crate::interpreters::Interpreter;
+
+/// Where code, layers and our runtimes are inside a cell.
+pub(crate) const TASK: &str = "/var/task";
+pub(crate) const OPT: &str = "/opt";
+pub(crate) const RUNTIME: &str = "/var/runtime";
+
+/// What differs from container to container.
+pub(crate) struct Place<'a> {
+    /// Address of the Runtime API as seen inside.
+    pub runtime_api: String,
+    /// Name of the log stream.
+    pub log_stream: &'a str,
+    /// Where layers are, if not at [`OPT`]: what `sim` makes of it.
+    pub opt: Option<String>,
+    /// Where AWS's SDKs find services.
+    pub aws_endpoint_url: Option<&'a str>,
+}
+
+/// Variables that extensions do not get.
+const NOT_FOR_EXTENSIONS: [&str; 7] = [
+    "AWS_EXECUTION_ENV",
+    "AWS_LAMBDA_LOG_GROUP_NAME",
+    "AWS_LAMBDA_LOG_STREAM_NAME",
+    "AWS_XRAY_CONTEXT_MISSING",
+    "LAMBDA_RUNTIME_DIR",
+    "LAMBDA_TASK_ROOT",
+    "_HANDLER",
+];
+
+/// The runtime's environment.
+pub(crate) fn of_runtime(function: &FunctionVersion, place: &Place<'_>) -> Vec<(String, String)> {
+    let mut all: BTreeMap<String, String> =
+        defaults(function).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    all.extend(function.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
+    all.extend(reserved(function, place).into_iter().map(|(name, value)| (name.to_owned(), value)));
+    all.into_iter().collect()
+}
+
+/// An extension's environment.
+pub(crate) fn of_extension(function: &FunctionVersion, place: &Place<'_>) -> Vec<(String, String)> {
+    let mut all = of_runtime(function, place);
+    all.retain(|(name, _)| !NOT_FOR_EXTENSIONS.contains(&name.as_str()));
+    all
+}
+
+/// What the user may override.
+fn defaults(function: &FunctionVersion) -> Vec<(&'static str, String)> {
+    let mut all = vec![
+        ("LANG", "en_US.UTF-8".to_owned()),
+        ("TZ", ":UTC".to_owned()),
+        ("PATH", "/var/lang/bin:/usr/local/bin:/usr/bin:/bin:/opt/bin".to_owned()),
+        (
+            "LD_LIBRARY_PATH",
+            "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib".to_owned(),
+        ),
+        ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
+    ];
+    if let Runtime::Node { major } = function.runtime {
+        all.push(("NODE_PATH", format!("/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/task")));
+    }
+    all
+}
+
+/// What the user may not override.
+fn reserved(function: &FunctionVersion, place: &Place<'_>) -> Vec<(&'static str, String)> {
+    let region = function.arn.region.as_str().to_owned();
+    let mut all = vec![
+        ("_HANDLER", function.handler.clone().unwrap_or_default()),
+        ("AWS_REGION", region.clone()),
+        ("AWS_DEFAULT_REGION", region),
+        ("AWS_LAMBDA_FUNCTION_NAME", function.arn.name.to_string()),
+        ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory_mib.to_string()),
+        ("AWS_LAMBDA_FUNCTION_VERSION", function.version.to_string()),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
+        ("AWS_LAMBDA_LOG_GROUP_NAME", function.logging.group.clone()),
+        ("AWS_LAMBDA_LOG_STREAM_NAME", place.log_stream.to_owned()),
+        ("AWS_LAMBDA_RUNTIME_API", place.runtime_api.clone()),
+        ("LAMBDA_TASK_ROOT", TASK.to_owned()),
+        ("LAMBDA_RUNTIME_DIR", RUNTIME.to_owned()),
+    ];
+    if !matches!(function.runtime, Runtime::Provided(_)) {
+        all.push(("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", function.runtime)));
+    }
+    if function.logging.format == LogFormat::Json {
+        all.push(("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()));
+        let level = function.logging.application_level.unwrap_or(LogLevel::Info);
+        all.push(("AWS_LAMBDA_LOG_LEVEL", format!("{level:?}").to_uppercase()));
+    }
+    if let Some(opt) = &place.opt {
+        all.push(("_LAMBENT_OPT", opt.clone()));
+    }
+    // A user's own endpoint is the user's business.
+    if let Some(url) = place.aws_endpoint_url
+        && !function.environment.contains_key("AWS_ENDPOINT_URL")
+    {
+        all.push(("AWS_ENDPOINT_URL", url.to_owned()));
+    }
+    all
+}
+
+/// The command of a runtime. `bootstrap` is where the one of a `provided` function was found.
+pub(crate) fn command(function: &FunctionVersion, interpreter: Option<&Interpreter>, bootstrap: &str) -> Vec<String> {
+    let (mut command, ours) = match (&function.runtime, interpreter) {
+        (Runtime::Python { .. }, Some(python)) => {
+            let script = format!("{RUNTIME}/python/bootstrap.py");
+            (vec![python.program.clone(), "-s".to_owned(), "-u".to_owned(), script], true)
+        }
+        (Runtime::Node { .. }, Some(node)) => {
+            (vec![node.program.clone(), format!("{RUNTIME}/node/bootstrap.cjs")], true)
+        }
+        (Runtime::Provided(_) | Runtime::Python { .. } | Runtime::Node { .. }, _) => (vec![bootstrap.to_owned()], false),
+    };
+    // AWS honours the wrapper for its own runtimes only; a custom one may do so itself.
+    if let (true, Some(wrapper)) = (ours, function.environment.get("AWS_LAMBDA_EXEC_WRAPPER")) {
+        command.insert(0, wrapper.clone());
+    }
+    command
+}

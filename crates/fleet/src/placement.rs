@@ -1,0 +1,315 @@
+//! Which container a call gets.
+//!
+//! In order: the most recently used idle container of the version; one that has answered and is about to be free, if that happens within
+//! [`SOON`]; a new one. A new one needs room on the node: idle containers of other versions make it, least recently used first; if that is
+//! not enough the call is refused. Warming pools and instances shared by an account's containers will be further answers of
+//! [`Placement`].
+//!
+//! This is bookkeeping only, under one lock that is never held across an await. [`Pool`] performs what [`state::step`] decides.
+//!
+//! [`state::step`]: crate::container::state::step
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use lambent_model::{ContainerId, FunctionVersion};
+use tokio::sync::{mpsc, oneshot};
+use uuid::Uuid;
+
+use crate::container::Command;
+use crate::container::state::{self, Effect, Event, State, Then, Why};
+use crate::fleet::ContainerStatus;
+
+/// How long a call waits for a container that has answered its last call already: longer than a runtime takes to ask for its next event,
+/// far shorter than making a container.
+pub(crate) const SOON: Duration = Duration::from_millis(5);
+
+/// Where a call goes.
+#[derive(Debug)]
+pub(crate) enum Placement {
+    /// To this container, which is marked as busy.
+    Warm(Handle),
+    /// To whichever container becomes free first, if that is soon.
+    Soon(oneshot::Receiver<Handle>),
+    /// To a new container, for which there is room and a place in the books.
+    Fresh(ContainerId, mpsc::Receiver<Command>),
+    /// Nowhere: no room.
+    Full,
+    /// Nowhere: the node shuts down.
+    Closed,
+}
+
+/// A way to a container's task.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    pub id: ContainerId,
+    pub commands: mpsc::Sender<Command>,
+}
+
+/// The bounds of a node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub containers: usize,
+    pub memory_mib: u64,
+}
+
+/// All containers of the node.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    room: Room,
+    entries: HashMap<ContainerId, Entry>,
+    versions: HashMap<Uuid, Generation>,
+    memory_mib: u64,
+    /// Orders the moments at which containers became idle.
+    moment: u64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    state: State,
+    generation: Uuid,
+    function: String,
+    memory_mib: u32,
+    calls: u64,
+    commands: mpsc::Sender<Command>,
+}
+
+/// The containers of one version of a function.
+#[derive(Debug, Default)]
+struct Generation {
+    /// The most recently used last.
+    idle: Vec<ContainerId>,
+    finishing: usize,
+    waiting: VecDeque<oneshot::Sender<Handle>>,
+    containers: usize,
+}
+
+impl Pool {
+    pub(crate) fn new(room: Room) -> Self {
+        let (entries, versions) = Default::default();
+        Self { room, entries, versions, memory_mib: 0, moment: 0, closed: false }
+    }
+
+    /// A place for a call of `version`. `patience`: whether it may wait for a container that is about to be free.
+    pub(crate) fn place(&mut self, version: &FunctionVersion, patience: Patience) -> Placement {
+        if self.closed {
+            return Placement::Closed;
+        }
+        if let Some(id) = self.versions.get(&version.generation).and_then(|generation| generation.idle.last().copied())
+            && let Some(handle) = self.take(id)
+        {
+            return Placement::Warm(handle);
+        }
+        if patience == Patience::Some
+            && let Some(generation) = self.versions.get_mut(&version.generation)
+        {
+            generation.waiting.retain(|waiter| !waiter.is_closed());
+            if generation.waiting.len() < generation.finishing {
+                let (sender, receiver) = oneshot::channel();
+                generation.waiting.push_back(sender);
+                return Placement::Soon(receiver);
+            }
+        }
+        if !self.make_room(version.memory_mib) {
+            return Placement::Full;
+        }
+        let (commands, receiver) = mpsc::channel(2);
+        let id = ContainerId::random();
+        let entry = Entry {
+            state: State::Starting(Then::Wait),
+            generation: version.generation,
+            function: version.qualified_arn(),
+            memory_mib: version.memory_mib,
+            calls: 1,
+            commands,
+        };
+        count(entry.state, 1.0);
+        self.memory_mib += u64::from(entry.memory_mib);
+        self.entries.insert(id, entry);
+        self.versions.entry(version.generation).or_default().containers += 1;
+        Placement::Fresh(id, receiver)
+    }
+
+    /// Marks an idle container as busy with a call.
+    fn take(&mut self, id: ContainerId) -> Option<Handle> {
+        self.tell(id, Event::Taken);
+        let entry = self.entries.get_mut(&id)?;
+        entry.calls += 1;
+        Some(Handle { id, commands: entry.commands.clone() })
+    }
+
+    /// Ends idle containers, least recently used first, until another one of this size fits; false where it cannot.
+    fn make_room(&mut self, memory_mib: u32) -> bool {
+        let needed = u64::from(memory_mib);
+        if needed > self.room.memory_mib {
+            return false;
+        }
+        // Those that are ending give their room back within moments; it counts as free.
+        let (mut containers, mut memory) = (0, 0);
+        let mut idle = Vec::new();
+        for (id, entry) in &self.entries {
+            match entry.state {
+                State::Ending(_) => continue,
+                State::Idle { since } => idle.push((since, *id, u64::from(entry.memory_mib))),
+                State::Starting(_) | State::Busy(_) | State::Finishing(_) => {}
+            }
+            containers += 1;
+            memory += u64::from(entry.memory_mib);
+        }
+        let fits = |containers: usize, memory: u64| {
+            containers < self.room.containers && memory + needed <= self.room.memory_mib
+        };
+        idle.sort_unstable_by_key(|(since, ..)| *since);
+        let mut victims = Vec::new();
+        for (_, id, size) in idle {
+            if fits(containers, memory) {
+                break;
+            }
+            containers -= 1;
+            memory -= size;
+            victims.push(id);
+        }
+        if !fits(containers, memory) {
+            return false;
+        }
+        victims.into_iter().for_each(|id| self.tell(id, Event::End(Why::Idle)));
+        true
+    }
+
+    /// Takes a step in a container's life. What became of it, where the container's task needs to know.
+    pub(crate) fn tell(&mut self, id: ContainerId, event: Event) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let before = entry.state;
+        let (after, effect) = match state::step(before, event) {
+            Ok(step) => step,
+            Err(error) => {
+                tracing::error!(container = %id, %error, "the books of the pool are wrong");
+                return;
+            }
+        };
+        entry.state = after;
+        count(before, -1.0);
+        count(after, 1.0);
+        let commands = entry.commands.clone();
+        let generation = self.versions.entry(entry.generation).or_default();
+        if let State::Idle { .. } = before {
+            // Nearly always the last one, which is the one that calls are given to.
+            match generation.idle.last() {
+                Some(last) if *last == id => drop(generation.idle.pop()),
+                _ => generation.idle.retain(|idle| *idle != id),
+            }
+        }
+        match (matches!(before, State::Finishing(_)), matches!(after, State::Finishing(_))) {
+            (false, true) => generation.finishing += 1,
+            (true, false) => generation.finishing -= 1,
+            (true, true) | (false, false) => {}
+        }
+        match effect {
+            Effect::Nothing => {}
+            // Two commands at most are ever queued: a call and this.
+            Effect::Stop(why) => {
+                let _ = commands.try_send(Command::End(why));
+            }
+            Effect::Offer => self.offer(id),
+        }
+    }
+
+    /// Gives a container that became idle to the first call that still waits, else keeps it.
+    fn offer(&mut self, id: ContainerId) {
+        let Some(generation) = self.entries.get(&id).map(|entry| entry.generation) else { return };
+        if let Some(generation) = self.versions.get_mut(&generation) {
+            generation.idle.push(id);
+        }
+        loop {
+            let Some(waiter) = self.versions.get_mut(&generation).and_then(|found| found.waiting.pop_front()) else { return };
+            if waiter.is_closed() {
+                continue;
+            }
+            let Some(handle) = self.take(id) else { return };
+            if waiter.send(handle).is_err() {
+                // It left in between; the container is as idle as before.
+                let at = self.next_moment();
+                self.tell(id, Event::Finished { at });
+            }
+            return;
+        }
+    }
+
+    /// A container's call is over.
+    pub(crate) fn finished(&mut self, id: ContainerId) {
+        let at = self.next_moment();
+        self.tell(id, Event::Finished { at });
+    }
+
+    fn next_moment(&mut self) -> u64 {
+        self.moment += 1;
+        self.moment
+    }
+
+    /// A container is gone, with all it held.
+    pub(crate) fn forget(&mut self, id: ContainerId) {
+        let Some(entry) = self.entries.remove(&id) else { return };
+        count(entry.state, -1.0);
+        self.memory_mib -= u64::from(entry.memory_mib);
+        let Some(generation) = self.versions.get_mut(&entry.generation) else { return };
+        generation.idle.retain(|idle| *idle != id);
+        generation.containers -= 1;
+        if let State::Finishing(_) = entry.state {
+            generation.finishing -= 1;
+        }
+        if generation.containers == 0 {
+            self.versions.remove(&entry.generation);
+        }
+    }
+
+    /// Ends all containers of a version: idle ones now, the others after their call.
+    pub(crate) fn retire(&mut self, generation: Uuid) {
+        let ids: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| entry.generation == generation).map(|(id, _)| *id).collect();
+        ids.into_iter().for_each(|id| self.tell(id, Event::End(Why::Retired)));
+    }
+
+    /// Takes no more calls and ends all containers, idle ones now, the others after their call.
+    pub(crate) fn close(&mut self) {
+        self.closed = true;
+        let ids: Vec<_> = self.entries.keys().copied().collect();
+        ids.into_iter().for_each(|id| self.tell(id, Event::End(Why::Shutdown)));
+    }
+
+    /// Containers there are.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Memory promised to them.
+    pub(crate) fn memory_mib(&self) -> u64 {
+        self.memory_mib
+    }
+
+    /// Each of them.
+    pub(crate) fn containers(&self) -> Vec<ContainerStatus> {
+        let status = |(id, entry): (&ContainerId, &Entry)| ContainerStatus {
+            id: *id,
+            function: entry.function.clone(),
+            state: entry.state.name(),
+            memory_mib: entry.memory_mib,
+            calls: entry.calls,
+        };
+        self.entries.iter().map(status).collect()
+    }
+}
+
+/// Whether a call may wait for a container that is about to be free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Patience {
+    Some,
+    None,
+}
+
+fn count(state: State, change: f64) {
+    metrics::gauge!("lambent_containers", "state" => state.name()).increment(change);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,201 @@
+//! Random lives of containers against a model that knows only what each may do next.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+
+use lambent_model::function::{CodeRef, LogFormat, Logging, Network, Provided, Runtime, TracingMode};
+use lambent_model::{AccountId, Digest, FunctionArn, Region, Version};
+use proptest::prelude::*;
+
+use super::*;
+
+fn version(generation: u128, memory_mib: u32) -> FunctionVersion {
+    FunctionVersion {
+        arn: FunctionArn { region: Region::default(), account: AccountId::default(), name: "f".parse().unwrap() },
+        version: Version::Latest,
+        generation: Uuid::from_u128(generation),
+        runtime: Runtime::Provided(Provided::Al2023),
+        handler: None,
+        code: CodeRef { digest: Digest::from([0; 32]), zipped_bytes: 0 },
+        layers: Vec::new(),
+        environment: BTreeMap::default(),
+        timeout: Duration::from_secs(3),
+        memory_mib,
+        ephemeral_mib: 512,
+        network: Network::None,
+        logging: Logging { group: "g".to_owned(), format: LogFormat::Text, application_level: None, system_level: None },
+        tracing: TracingMode::PassThrough,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Phase {
+    Starting,
+    Busy,
+    Finishing,
+    Idle,
+    Ending,
+}
+
+/// What the model knows of one container.
+#[derive(Debug)]
+struct Known {
+    generation: u128,
+    memory: u64,
+    phase: Phase,
+    condemned: bool,
+    idle_since: usize,
+    commands: mpsc::Receiver<Command>,
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Call(u128),
+    Advance(usize),
+    Break(usize),
+    Retire(u128),
+    Forget(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let one = prop_oneof![
+        5 => (0_u128..3).prop_map(Step::Call),
+        8 => (0_usize..16).prop_map(Step::Advance),
+        1 => (0_usize..16).prop_map(Step::Break),
+        1 => (0_u128..3).prop_map(Step::Retire),
+        3 => (0_usize..16).prop_map(Step::Forget),
+    ];
+    proptest::collection::vec(one, 1..120)
+}
+
+const ROOM: Room = Room { containers: 5, memory_mib: 1_000 };
+const SIZES: [u32; 3] = [128, 256, 400];
+
+fn pick(model: &BTreeMap<ContainerId, Known>, index: usize, phases: &[Phase]) -> Option<ContainerId> {
+    let fitting: Vec<_> = model.iter().filter(|(_, known)| phases.contains(&known.phase)).map(|(id, _)| *id).collect();
+    (!fitting.is_empty()).then(|| fitting[index % fitting.len()])
+}
+
+/// Commands to end that the pool sent since we last looked.
+fn notice_ends(model: &mut BTreeMap<ContainerId, Known>) {
+    for known in model.values_mut() {
+        while let Ok(command) = known.commands.try_recv() {
+            assert!(matches!(command, Command::End(_)));
+            assert!(matches!(known.phase, Phase::Idle | Phase::Finishing | Phase::Busy), "{:?} ended", known.phase);
+            known.phase = Phase::Ending;
+        }
+    }
+}
+
+fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u128) {
+    let size = SIZES[generation as usize];
+    let newest = model
+        .iter()
+        .filter(|(_, known)| known.phase == Phase::Idle && known.generation == generation)
+        .max_by_key(|(_, known)| known.idle_since)
+        .map(|(id, _)| *id);
+    match pool.place(&version(generation, size), Patience::None) {
+        Placement::Warm(handle) => {
+            assert_eq!(Some(handle.id), newest, "the most recently used one is taken");
+            model.get_mut(&handle.id).unwrap().phase = Phase::Busy;
+        }
+        Placement::Fresh(id, commands) => {
+            assert_eq!(newest, None, "no new one while a warm one is idle");
+            notice_ends(model);
+            let memory = u64::from(size);
+            let known =
+                Known { generation, memory, phase: Phase::Starting, condemned: false, idle_since: 0, commands };
+            model.insert(id, known);
+        }
+        Placement::Full => {
+            let held = model.values().filter(|known| !matches!(known.phase, Phase::Idle | Phase::Ending));
+            let (count, memory) = held.fold((0, 0), |(count, memory), known| (count + 1, memory + known.memory));
+            assert!(count == ROOM.containers || memory + u64::from(size) > ROOM.memory_mib, "refused with room to make");
+        }
+        other @ (Placement::Soon(_) | Placement::Closed) => panic!("{other:?}"),
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_books_agree_with_the_model(steps in steps()) {
+        let mut pool = Pool::new(ROOM);
+        let mut model: BTreeMap<ContainerId, Known> = BTreeMap::new();
+        let mut moment = 0;
+        for step in steps {
+            match step {
+                Step::Call(generation) => call(&mut pool, &mut model, generation),
+                Step::Advance(index) => {
+                    if let Some(id) = pick(&model, index, &[Phase::Starting, Phase::Busy, Phase::Finishing]) {
+                        let known = model.get_mut(&id).unwrap();
+                        match known.phase {
+                            Phase::Starting => { pool.tell(id, Event::Started); known.phase = Phase::Busy; }
+                            Phase::Busy => { pool.tell(id, Event::Answered); known.phase = Phase::Finishing; }
+                            _ => {
+                                moment += 1;
+                                pool.finished(id);
+                                known.idle_since = moment;
+                                if !known.condemned { known.phase = Phase::Idle; }
+                            }
+                        }
+                    }
+                }
+                Step::Break(index) => {
+                    let phases = [Phase::Starting, Phase::Busy, Phase::Finishing, Phase::Idle];
+                    if let Some(id) = pick(&model, index, &phases) {
+                        pool.tell(id, Event::Broken(Why::Failed));
+                        model.get_mut(&id).unwrap().phase = Phase::Ending;
+                    }
+                }
+                Step::Retire(generation) => {
+                    pool.retire(Uuid::from_u128(generation));
+                    model.values_mut().filter(|known| known.generation == generation).for_each(|known| known.condemned = true);
+                }
+                Step::Forget(index) => {
+                    if let Some(id) = pick(&model, index, &[Phase::Ending]) {
+                        pool.forget(id);
+                        model.remove(&id);
+                    }
+                }
+            }
+            notice_ends(&mut model);
+            prop_assert_eq!(pool.len(), model.len());
+            prop_assert_eq!(pool.memory_mib(), model.values().map(|known| known.memory).sum::<u64>());
+            for status in pool.containers() {
+                let phase = format!("{:?}", model[&status.id].phase).to_lowercase();
+                prop_assert_eq!(status.state, phase);
+            }
+            let live = model.values().filter(|known| known.phase != Phase::Ending);
+            let (count, memory) = live.fold((0, 0), |(count, memory), known| (count + 1, memory + known.memory));
+            prop_assert!(count <= ROOM.containers && memory <= ROOM.memory_mib);
+        }
+        pool.close();
+        prop_assert!(matches!(pool.place(&version(0, 128), Patience::Some), Placement::Closed));
+    }
+}
+
+#[test]
+fn a_call_waits_for_a_container_that_is_about_to_be_free() {
+    let mut pool = Pool::new(ROOM);
+    let function = version(0, 128);
+    let Placement::Fresh(id, _commands) = pool.place(&function, Patience::Some) else { panic!() };
+    pool.tell(id, Event::Started);
+    pool.tell(id, Event::Answered);
+    let Placement::Soon(mut soon) = pool.place(&function, Patience::Some) else { panic!() };
+    assert!(matches!(pool.place(&function, Patience::Some), Placement::Fresh(..)), "one waits for one");
+    pool.finished(id);
+    assert_eq!(soon.try_recv().unwrap().id, id);
+}
+
+#[test]
+fn a_waiter_that_left_does_not_hold_the_container() {
+    let mut pool = Pool::new(ROOM);
+    let function = version(0, 128);
+    let Placement::Fresh(id, _commands) = pool.place(&function, Patience::Some) else { panic!() };
+    pool.tell(id, Event::Started);
+    pool.tell(id, Event::Answered);
+    drop(pool.place(&function, Patience::Some));
+    pool.finished(id);
+    assert!(matches!(pool.place(&function, Patience::Some), Placement::Warm(handle) if handle.id == id));
+}
