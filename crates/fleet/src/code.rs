@@ -142,12 +142,8 @@ impl CodeCache {
             let mut index = self.index();
             index.clock += 1;
             let used = index.clock;
-            let entry = index.entries.entry(key).or_insert_with(|| Entry {
-                made: Arc::default(),
-                bytes: 0,
-                used,
-                pins: 0,
-            });
+            let entry =
+                index.entries.entry(key).or_insert_with(|| Entry { made: Arc::default(), bytes: 0, used, pins: 0 });
             entry.used = used;
             entry.pins += 1;
             // Pinned before it is made, so that it cannot be evicted in between.
@@ -166,13 +162,13 @@ impl CodeCache {
             let found = self.blobs.path(digest).await.map_err(|source| PrepareError::Store { digest, source })?;
             files.push((digest, found.ok_or(PrepareError::Missing { digest })?));
         }
-        let bytes = tokio::task::spawn_blocking(move || unpack(&path, &files))
-            .await
-            .unwrap_or_else(|_| Err(PrepareError::Io {
+        let bytes = tokio::task::spawn_blocking(move || unpack(&path, &files)).await.unwrap_or_else(|_| {
+            Err(PrepareError::Io {
                 step: "unpack code",
                 path: PathBuf::new(),
                 source: io::ErrorKind::Interrupted.into(),
-            }))?;
+            })
+        })?;
         let mut index = self.index();
         index.bytes += bytes;
         if let Some(entry) = index.entries.get_mut(&key) {
@@ -223,7 +219,8 @@ fn unpack(path: &Path, zips: &[(Digest, PathBuf)]) -> Result<u64, PrepareError> 
         move |source| PrepareError::Io { step, path, source }
     };
     let parent = path.parent().unwrap_or(Path::new("/"));
-    let aside = tempfile::Builder::new().prefix(".making-").tempdir_in(parent).map_err(io("make a directory", parent))?;
+    let aside =
+        tempfile::Builder::new().prefix(".making-").tempdir_in(parent).map_err(io("make a directory", parent))?;
     let merged = aside.path().join("merged");
     for (position, (digest, zip)) in zips.iter().enumerate() {
         let package = |error: package::Error| match error {
@@ -310,7 +307,9 @@ mod tests {
     fn upper_layers_win_and_directories_merge() {
         let root = tempfile::tempdir().unwrap();
         let (upper, lower) = (root.path().join("upper"), root.path().join("lower"));
-        for (layer, files) in [(&lower, ["a/one", "a/both", "file"]), (&upper, ["a/two", "a/both", "file/now-a-directory"])] {
+        for (layer, files) in
+            [(&lower, ["a/one", "a/both", "file"]), (&upper, ["a/two", "a/both", "file/now-a-directory"])]
+        {
             for file in files {
                 let path = layer.join(file);
                 std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -119,7 +119,9 @@ pub(crate) fn command(function: &FunctionVersion, interpreter: Option<&Interpret
         (Runtime::Node { .. }, Some(node)) => {
             (vec![node.program.clone(), format!("{RUNTIME}/node/bootstrap.cjs")], true)
         }
-        (Runtime::Provided(_) | Runtime::Python { .. } | Runtime::Node { .. }, _) => (vec![bootstrap.to_owned()], false),
+        (Runtime::Provided(_) | Runtime::Python { .. } | Runtime::Node { .. }, _) => {
+            (vec![bootstrap.to_owned()], false)
+        }
     };
     // AWS honours the wrapper for its own runtimes only; a custom one may do so itself.
     if let (true, Some(wrapper)) = (ours, function.environment.get("AWS_LAMBDA_EXEC_WRAPPER")) {

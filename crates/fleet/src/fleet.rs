@@ -85,7 +85,10 @@ impl Fleet {
             Ok(0) => {}
             Ok(cells) => tracing::warn!(cells, "ended what an earlier process left behind"),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "cannot end what an earlier process left behind");
+                tracing::error!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot end what an earlier process left behind"
+                );
             }
         }
         let root = config.data_dir.clone();
@@ -185,7 +188,12 @@ impl Inner {
     }
 
     /// Gives a call to a container. Waits for nothing: what may take time is done by a task.
-    fn dispatch(self: &Arc<Self>, version: &Arc<FunctionVersion>, mut job: Box<Job>, patience: Patience) -> Result<(), Refused> {
+    fn dispatch(
+        self: &Arc<Self>,
+        version: &Arc<FunctionVersion>,
+        mut job: Box<Job>,
+        patience: Patience,
+    ) -> Result<(), Refused> {
         if let Err(error) = self.can_run(version) {
             return Err((job, error));
         }
@@ -216,7 +224,12 @@ impl Inner {
     }
 
     /// A call that waits a moment for a container that is about to be free.
-    async fn wait_until_free(self: Arc<Self>, version: Arc<FunctionVersion>, job: Box<Job>, mut free: oneshot::Receiver<Handle>) {
+    async fn wait_until_free(
+        self: Arc<Self>,
+        version: Arc<FunctionVersion>,
+        job: Box<Job>,
+        mut free: oneshot::Receiver<Handle>,
+    ) {
         let handle = match tokio::time::timeout(SOON, &mut free).await {
             Ok(handle) => handle.ok(),
             Err(_elapsed) => {
@@ -244,7 +257,13 @@ impl Inner {
     }
 
     /// Starts a container's task.
-    fn start(self: &Arc<Self>, id: ContainerId, version: &Arc<FunctionVersion>, job: Box<Job>, commands: mpsc::Receiver<Command>) {
+    fn start(
+        self: &Arc<Self>,
+        id: ContainerId,
+        version: &Arc<FunctionVersion>,
+        job: Box<Job>,
+        commands: mpsc::Receiver<Command>,
+    ) {
         let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands);
         self.tasks.spawn(task);
     }

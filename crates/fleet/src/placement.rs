@@ -222,7 +222,9 @@ impl Pool {
             generation.idle.push(id);
         }
         loop {
-            let Some(waiter) = self.versions.get_mut(&generation).and_then(|found| found.waiting.pop_front()) else { return };
+            let Some(waiter) = self.versions.get_mut(&generation).and_then(|found| found.waiting.pop_front()) else {
+                return;
+            };
             if waiter.is_closed() {
                 continue;
             }

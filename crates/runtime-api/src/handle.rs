@@ -46,7 +46,8 @@ impl RuntimeApi {
     pub async fn extensions_registered(&self) -> Init {
         let mut init = self.core.init();
         // The guard must be gone before the next await: it cannot move between threads.
-        let waited = init.wait_for(|init| init.launched || init.ended.is_some()).await.ok().map(|init| init.ended.clone());
+        let waited =
+            init.wait_for(|init| init.launched || init.ended.is_some()).await.ok().map(|init| init.ended.clone());
         match waited {
             Some(ended) => ended.unwrap_or(Init::Ready),
             // The sender lives in `self.core`.

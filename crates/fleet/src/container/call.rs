@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use lambent_model::limits::SYNC_RESPONSE_BYTES;
 use lambent_runtime_api::{
-    InFlight, Invoke, PlatformEvent, ReportMetrics, Response, RuntimeDoneMetrics, Span, Status, StreamError, TraceContext,
+    InFlight, Invoke, PlatformEvent, ReportMetrics, Response, RuntimeDoneMetrics, Span, Status, StreamError,
+    TraceContext,
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -102,13 +103,7 @@ impl Owner {
         self.fail(current, fault).await
     }
 
-    fn begin(
-        &mut self,
-        job: Job,
-        start: StartKind,
-        init: Option<Duration>,
-        began: Instant,
-    ) -> (Current, Invoke) {
+    fn begin(&mut self, job: Job, start: StartKind, init: Option<Duration>, began: Instant) -> (Current, Invoke) {
         let Job { call, response, finished } = job;
         if start == StartKind::Warm || init.is_some() {
             self.log.keep_tail(call.log_tail == LogTail::Tail);
@@ -130,7 +125,11 @@ impl Owner {
         };
         self.meters.started(start, start_latency);
         let version = self.function.version.to_string();
-        self.say(&Platform::Event(PlatformEvent::Start { request_id: call.request_id, version, tracing: current.tracing() }));
+        self.say(&Platform::Event(PlatformEvent::Start {
+            request_id: call.request_id,
+            version,
+            tracing: current.tracing(),
+        }));
         let left = self.function.timeout.saturating_sub(began.elapsed());
         let invoke = Invoke {
             request_id: call.request_id,
@@ -155,7 +154,8 @@ impl Owner {
         let done = self.wait(until, done).await?;
         let duration = current.began.elapsed();
         self.wait(until, idle).await?;
-        let runtime_done = RuntimeDoneMetrics { duration_ms: millis(duration), produced_bytes: Some(done.produced_bytes) };
+        let runtime_done =
+            RuntimeDoneMetrics { duration_ms: millis(duration), produced_bytes: Some(done.produced_bytes) };
         let latency = done.latency.unwrap_or_default();
         let spans = spans(self.fleet.clock.now(), duration, latency, done.duration);
         // Extensions count into the duration, as on AWS.
@@ -197,8 +197,9 @@ impl Owner {
             }
             Response::TooLarge { .. } => {
                 let error_type = "Function.ResponseSizeTooLarge";
-                let message =
-                    format!("Response payload size exceeded maximum allowed payload size ({SYNC_RESPONSE_BYTES} bytes).");
+                let message = format!(
+                    "Response payload size exceeded maximum allowed payload size ({SYNC_RESPONSE_BYTES} bytes)."
+                );
                 current.error_type = Some(error_type.to_owned());
                 current.outcome = Outcome::FunctionError;
                 current.fail(document(error_type, &message));

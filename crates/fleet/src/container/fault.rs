@@ -20,27 +20,15 @@ pub(crate) enum Fault {
     /// The runtime's process ended.
     Exited(ExitStatus),
     /// An extension's process ended.
-    ExtensionExited {
-        name: String,
-        status: ExitStatus,
-    },
+    ExtensionExited { name: String, status: ExitStatus },
     /// The runtime or an extension said that it cannot start.
-    InitError {
-        error_type: Option<String>,
-        body: Bytes,
-    },
+    InitError { error_type: Option<String>, body: Bytes },
     /// A `provided` function without a `bootstrap`.
     NoBootstrap,
     /// The runtime's program cannot be executed.
-    CannotExecute {
-        path: String,
-        reason: String,
-    },
+    CannotExecute { path: String, reason: String },
     /// An extension's program cannot be executed.
-    CannotLaunch {
-        name: String,
-        reason: String,
-    },
+    CannotLaunch { name: String, reason: String },
     /// The node stopped waiting.
     NodeStops,
 }
@@ -97,9 +85,7 @@ impl Fault {
             Self::Exited(status) => format!("Runtime exited with error: {}", exit(*status)),
             Self::ExtensionExited { status, .. } => exit(*status),
             Self::InitError { .. } => "Runtime initialization failed".to_owned(),
-            Self::NoBootstrap => {
-                "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]".to_owned()
-            }
+            Self::NoBootstrap => "Couldn't find valid bootstrap(s): [/var/task/bootstrap /opt/bootstrap]".to_owned(),
             Self::CannotExecute { path, reason } => format!("fork/exec {path}: {reason}"),
             Self::CannotLaunch { name, reason } => format!("fork/exec /opt/extensions/{name}: {reason}"),
             Self::NodeStops => "The node is shutting down".to_owned(),

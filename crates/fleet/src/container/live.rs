@@ -258,10 +258,11 @@ fn shutdown_reason(why: Why) -> ShutdownReason {
 /// Waits for a process to end and takes it off the list; pends for ever when there is none.
 async fn died(children: &mut Vec<Child>) -> Fault {
     poll_fn(|context| {
-        let ended = children.iter_mut().enumerate().find_map(|(index, child)| match Pin::new(&mut child.exit).poll(context) {
-            Poll::Ready(status) => Some((index, status)),
-            Poll::Pending => None,
-        });
+        let ended =
+            children.iter_mut().enumerate().find_map(|(index, child)| match Pin::new(&mut child.exit).poll(context) {
+                Poll::Ready(status) => Some((index, status)),
+                Poll::Pending => None,
+            });
         let Some((index, status)) = ended else { return Poll::Pending };
         // No status means that the whole cell is gone, which only something outside of it does.
         let status = status.unwrap_or(ExitStatus::Signal(9));

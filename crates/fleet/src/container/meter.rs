@@ -33,9 +33,7 @@ pub(super) struct Meters {
 impl Meters {
     pub(super) fn of(function: &FunctionVersion) -> Self {
         let name = function.arn.name.to_string();
-        let invocations = |outcome: &'static str| {
-            counter!("lambent_invocations_total", "function" => name.clone(), "outcome" => outcome)
-        };
+        let invocations = |outcome: &'static str| counter!("lambent_invocations_total", "function" => name.clone(), "outcome" => outcome);
         Self {
             success: invocations("success"),
             function_error: invocations("function_error"),

@@ -259,10 +259,17 @@ impl Owner {
         let status = fault.map_or(Status::Success, Fault::status);
         let error_type = fault.filter(|_| status != Status::Timeout).map(|fault| fault.error_type().to_owned());
         let initialization_type = InitializationType::OnDemand;
-        let done = PlatformEvent::InitRuntimeDone { initialization_type, phase, status, error_type: error_type.clone() };
+        let done =
+            PlatformEvent::InitRuntimeDone { initialization_type, phase, status, error_type: error_type.clone() };
         self.say(&Platform::Event(done));
         let metrics = InitMetrics { duration_ms: millis(took) };
-        self.say(&Platform::Event(PlatformEvent::InitReport { initialization_type, phase, status, error_type, metrics }));
+        self.say(&Platform::Event(PlatformEvent::InitReport {
+            initialization_type,
+            phase,
+            status,
+            error_type,
+            metrics,
+        }));
     }
 }
 

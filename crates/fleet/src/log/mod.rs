@@ -121,7 +121,9 @@ impl ContainerLog {
     /// Whether the function's level settings drop this line. Only JSON-format functions have any, and only lines that say their level are
     /// judged.
     fn drops(&self, line: &Line) -> bool {
-        let (LogFormat::Json, Some(least)) = (self.logging.format, self.logging.application_level) else { return false };
+        let (LogFormat::Json, Some(least)) = (self.logging.format, self.logging.application_level) else {
+            return false;
+        };
         line.level.or_else(|| lines::json_level(&line.text)).is_some_and(|level| level < least)
     }
 

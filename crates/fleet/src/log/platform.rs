@@ -22,12 +22,20 @@ impl Severity for PlatformEvent {
         let by_status = |status: &Status, well| if *status == Status::Success { well } else { LogLevel::Warn };
         match self {
             Self::InitStart { .. } | Self::Start { .. } | Self::TelemetrySubscription { .. } => LogLevel::Info,
-            Self::InitRuntimeDone { status, .. } | Self::RuntimeDone { status, .. } => by_status(status, LogLevel::Debug),
+            Self::InitRuntimeDone { status, .. } | Self::RuntimeDone { status, .. } => {
+                by_status(status, LogLevel::Debug)
+            }
             Self::InitReport { status, initialization_type: InitializationType::OnDemand, .. } => {
                 by_status(status, LogLevel::Debug)
             }
             Self::InitReport { status, .. } | Self::Report { status, .. } => by_status(status, LogLevel::Info),
-            Self::Extension { error_type, .. } => if error_type.is_none() { LogLevel::Info } else { LogLevel::Warn },
+            Self::Extension { error_type, .. } => {
+                if error_type.is_none() {
+                    LogLevel::Info
+                } else {
+                    LogLevel::Warn
+                }
+            }
             Self::LogsDropped { .. } => LogLevel::Warn,
         }
     }
@@ -137,7 +145,9 @@ fn event_text(event: &PlatformEvent) -> Option<String> {
         PlatformEvent::TelemetrySubscription { name, state, types } => {
             Some(format!("TELEMETRY\tName: {name}\tState: {state}\tTypes: [{}]", types.join(", ")))
         }
-        PlatformEvent::InitRuntimeDone { .. } | PlatformEvent::RuntimeDone { .. } | PlatformEvent::LogsDropped { .. } => None,
+        PlatformEvent::InitRuntimeDone { .. }
+        | PlatformEvent::RuntimeDone { .. }
+        | PlatformEvent::LogsDropped { .. } => None,
     }
 }
 
@@ -219,7 +229,8 @@ mod tests {
     #[test]
     fn time_out_lines_are_those_of_aws() {
         let line = Platform::TimedOut(uuid::Uuid::nil().into(), Duration::from_secs(3)).text(Timestamp::UNIX_EPOCH);
-        let expected = "1970-01-01T00:00:00.000Z 00000000-0000-0000-0000-000000000000 Task timed out after 3.00 seconds\n";
+        let expected =
+            "1970-01-01T00:00:00.000Z 00000000-0000-0000-0000-000000000000 Task timed out after 3.00 seconds\n";
         assert_eq!(line.unwrap(), expected);
     }
 }

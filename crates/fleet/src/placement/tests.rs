@@ -24,7 +24,12 @@ fn version(generation: u128, memory_mib: u32) -> FunctionVersion {
         memory_mib,
         ephemeral_mib: 512,
         network: Network::None,
-        logging: Logging { group: "g".to_owned(), format: LogFormat::Text, application_level: None, system_level: None },
+        logging: Logging {
+            group: "g".to_owned(),
+            format: LogFormat::Text,
+            application_level: None,
+            system_level: None,
+        },
         tracing: TracingMode::PassThrough,
     }
 }
@@ -104,14 +109,16 @@ fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u
             assert_eq!(newest, None, "no new one while a warm one is idle");
             notice_ends(model);
             let memory = u64::from(size);
-            let known =
-                Known { generation, memory, phase: Phase::Starting, condemned: false, idle_since: 0, commands };
+            let known = Known { generation, memory, phase: Phase::Starting, condemned: false, idle_since: 0, commands };
             model.insert(id, known);
         }
         Placement::Full => {
             let held = model.values().filter(|known| !matches!(known.phase, Phase::Idle | Phase::Ending));
             let (count, memory) = held.fold((0, 0), |(count, memory), known| (count + 1, memory + known.memory));
-            assert!(count == ROOM.containers || memory + u64::from(size) > ROOM.memory_mib, "refused with room to make");
+            assert!(
+                count == ROOM.containers || memory + u64::from(size) > ROOM.memory_mib,
+                "refused with room to make"
+            );
         }
         other @ (Placement::Soon(_) | Placement::Closed) => panic!("{other:?}"),
     }

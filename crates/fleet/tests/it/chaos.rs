@@ -18,7 +18,9 @@ fn open_files() -> usize {
 async fn no_call_is_lost_and_nothing_is_left() {
     let calls = std::env::var("LAMBENT_CHAOS_CALLS").ok().and_then(|text| text.parse().ok()).unwrap_or(CALLS);
     let harness = Arc::new(Harness::new().await);
-    let Some(function) = harness.python("def handler(e, c):\n    print('call', e)\n    return e\n").await else { return };
+    let Some(function) = harness.python("def handler(e, c):\n    print('call', e)\n    return e\n").await else {
+        return;
+    };
     harness.call(&function, "0").await;
     let before = open_files();
     let (left, killing) = (Arc::new(AtomicU32::new(calls)), Arc::new(AtomicBool::new(true)));
@@ -35,7 +37,9 @@ async fn no_call_is_lost_and_nothing_is_left() {
                     let outcome = finish(harness.start(&function, &n.to_string()).await.unwrap()).await;
                     match outcome.failed {
                         false => assert_eq!(outcome.body, n.to_string(), "another call's answer"),
-                        true => assert!(outcome.body.contains("\"errorType\":\"Runtime.ExitError\""), "{}", outcome.body),
+                        true => {
+                            assert!(outcome.body.contains("\"errorType\":\"Runtime.ExitError\""), "{}", outcome.body)
+                        }
                     }
                     *if outcome.failed { &mut bad } else { &mut good } += 1;
                 }
@@ -69,7 +73,9 @@ fn kill_at_random(mark: &str, killing: &AtomicBool) -> u32 {
         std::thread::sleep(Duration::from_millis(20 + (seed >> 33) % 100));
         let pids = processes_with(mark);
         if let Some(pid) = pids.get((seed >> 20) as usize % pids.len().max(1)) {
-            kills += u32::from(std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+            kills += u32::from(
+                std::process::Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success(),
+            );
         }
     }
     kills

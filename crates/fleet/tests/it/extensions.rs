@@ -24,7 +24,10 @@ async fn follow_calls_and_the_end() {
         assert_eq!(harness.call(&function, "{}").await.body, "1");
     }
     let log = harness.log_until(|log| log.iter().any(|line| line.starts_with("REPORT"))).await;
-    assert!(log.iter().any(|line| line == "EXTENSION\tName: follower\tState: Ready\tEvents: [INVOKE, SHUTDOWN]"), "{log:#?}");
+    assert!(
+        log.iter().any(|line| line == "EXTENSION\tName: follower\tState: Ready\tEvents: [INVOKE, SHUTDOWN]"),
+        "{log:#?}"
+    );
     harness.fleet.retire(function.generation);
     harness.settled("idle", 0).await;
     harness.end().await.followed(&followed);
@@ -47,6 +50,10 @@ async fn a_crash_is_reported_as_such() {
     function.layers = vec![harness.layer(&[("extensions/broken", "#!/bin/sh\nexit 4\n")]).await];
     let outcome = harness.call(&function, "{}").await;
     assert!(outcome.failed);
-    assert!(outcome.body.contains(r#""errorType":"Extension.Crash""#) && outcome.body.contains("exit status 4"), "{}", outcome.body);
+    assert!(
+        outcome.body.contains(r#""errorType":"Extension.Crash""#) && outcome.body.contains("exit status 4"),
+        "{}",
+        outcome.body
+    );
     harness.end().await;
 }

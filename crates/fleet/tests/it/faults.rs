@@ -82,7 +82,11 @@ async fn an_exception_leaves_the_container_as_it_was() {
     let Some(function) = harness.python("def handler(e, c):\n    raise ValueError('no')\n").await else { return };
     let outcome = harness.call(&function, "1").await;
     assert!(outcome.failed);
-    assert!(outcome.body.contains(r#""errorMessage": "no""#) && outcome.body.contains("ValueError"), "{}", outcome.body);
+    assert!(
+        outcome.body.contains(r#""errorMessage": "no""#) && outcome.body.contains("ValueError"),
+        "{}",
+        outcome.body
+    );
     assert_eq!(harness.call(&function, "1").await.report.start, StartKind::Warm);
     harness.end().await;
 }
@@ -140,7 +144,8 @@ fn shape(line: &str) -> String {
 async fn an_init_that_fails_once_is_forgiven() {
     let harness = Harness::new().await;
     let mark = harness.path().join("mark");
-    let script = format!("[ -e {0} ] || {{ touch {0}; exit 1; }}; while true; do next; answer '\"fine\"'; done", mark.display());
+    let script =
+        format!("[ -e {0} ] || {{ touch {0}; exit 1; }}; while true; do next; answer '\"fine\"'; done", mark.display());
     let Some(function) = harness.shell(&script).await else { return };
     let outcome = harness.call(&function, "1").await;
     assert_eq!((outcome.failed, outcome.body.as_str()), (false, "\"fine\""));
@@ -192,7 +197,9 @@ async fn programs_that_cannot_be_run() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_that_dies_while_idle_is_not_used_again() {
     let harness = Harness::new().await;
-    let Some(function) = harness.shell("next; answer '\"fine\"'; (sleep 0.2; kill -9 $$) & next; sleep 9").await else { return };
+    let Some(function) = harness.shell("next; answer '\"fine\"'; (sleep 0.2; kill -9 $$) & next; sleep 9").await else {
+        return;
+    };
     harness.call(&function, "1").await;
     harness.settled("idle", 0).await;
     let next = harness.call(&function, "1").await;

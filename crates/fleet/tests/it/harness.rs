@@ -86,7 +86,8 @@ impl Harness {
 
     /// A function on the newest Python there is; none (and a line that says so) where there is none.
     pub async fn python(&self, source: &str) -> Option<FunctionVersion> {
-        let newest = self.fleet.runtimes().into_iter().rfind(|runtime| matches!(runtime, Runtime::Python { minor: 9.. }));
+        let newest =
+            self.fleet.runtimes().into_iter().rfind(|runtime| matches!(runtime, Runtime::Python { minor: 9.. }));
         if newest.is_none() {
             eprintln!("SKIPPED: this machine has no Python");
         }

@@ -30,7 +30,9 @@ async fn a_python_function_answers_cold_then_warm() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shell_bootstrap_answers() {
     let harness = Harness::new().await;
-    let Some(function) = harness.shell("while true; do next; answer \"{\\\"got\\\":$EVENT}\"; done").await else { return };
+    let Some(function) = harness.shell("while true; do next; answer \"{\\\"got\\\":$EVENT}\"; done").await else {
+        return;
+    };
     assert_eq!(harness.call(&function, "7").await.body, r#"{"got":7}"#);
     assert_eq!(harness.call(&function, "8").await.body, r#"{"got":8}"#);
     assert_eq!(harness.fleet.status().containers.len(), 1);
@@ -47,7 +49,8 @@ async fn a_node_function_streams() {
     let function = harness.function(node, &[("app.js", source)]).await;
     let call = call(&function, "{}", ResponseMode::Streaming);
     let running = harness.fleet.invoke(function.into(), call).await.unwrap();
-    let FunctionResponse::Success { body: Body::Stream(mut pieces), .. } = running.response.await.unwrap().unwrap() else {
+    let FunctionResponse::Success { body: Body::Stream(mut pieces), .. } = running.response.await.unwrap().unwrap()
+    else {
         panic!("no stream")
     };
     let mut all = Vec::new();
@@ -62,7 +65,8 @@ async fn a_node_function_streams() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_at_once_get_containers_of_their_own() {
     let harness = Harness::new().await;
-    let Some(function) = harness.python("import os, time\ndef handler(e, c):\n    time.sleep(0.3)\n    return os.getpid()\n").await
+    let Some(function) =
+        harness.python("import os, time\ndef handler(e, c):\n    time.sleep(0.3)\n    return os.getpid()\n").await
     else {
         return;
     };
@@ -112,7 +116,9 @@ async fn idle_containers_make_room_and_busy_ones_do_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn layers_are_merged_under_opt() {
     let harness = Harness::new().await;
-    let Some(mut function) = harness.python("import where\ndef handler(e, c):\n    return where.NAME\n").await else { return };
+    let Some(mut function) = harness.python("import where\ndef handler(e, c):\n    return where.NAME\n").await else {
+        return;
+    };
     let (low, high) = (
         harness.layer(&[("python/where.py", "NAME = 'low'")]).await,
         harness.layer(&[("python/where.py", "NAME = 'high'")]).await,
