@@ -58,8 +58,7 @@ async fn no_call_is_lost_and_nothing_is_left() {
     assert_eq!(totals.0 + totals.1, calls);
     assert!(totals.0 > 0);
     harness.fleet.retire(function.generation);
-    harness.settled("idle", 0).await;
-    harness.settled("ending", 0).await;
+    harness.empty().await;
     assert!(open_files() <= before + 8, "{} files open, {before} before", open_files());
     Arc::into_inner(harness).unwrap().end().await;
 }

@@ -201,7 +201,7 @@ async fn a_container_that_dies_while_idle_is_not_used_again() {
         return;
     };
     harness.call(&function, "1").await;
-    harness.settled("idle", 0).await;
+    harness.empty().await;
     let next = harness.call(&function, "1").await;
     assert_eq!((next.body.as_str(), next.report.start), ("\"fine\"", StartKind::Cold));
     harness.end().await;

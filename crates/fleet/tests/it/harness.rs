@@ -145,6 +145,15 @@ impl Harness {
         }
     }
 
+    /// Waits until there is no container.
+    pub async fn empty(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !self.fleet.status().containers.is_empty() {
+            assert!(Instant::now() < deadline, "{:?}", self.fleet.status());
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Shuts down, and shows that nothing is left.
     pub async fn end(self) -> tempfile::TempDir {
         self.fleet.shutdown(Duration::from_secs(10)).await;

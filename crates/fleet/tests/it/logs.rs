@@ -47,7 +47,9 @@ async fn json_format_keeps_what_the_levels_say() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_output_slows_the_function_only() {
     let harness = Harness::new().await;
-    let Some(function) = harness.shell("while true; do next; yes | head -c 40000000; answer 1; done").await else {
+    let Some(function) =
+        harness.shell("while true; do next; yes $(printf %0999d 1) | head -c 20000000; answer 1; done").await
+    else {
         return;
     };
     let mut quiet = harness.shell("while true; do next; answer 2; done").await.unwrap();
