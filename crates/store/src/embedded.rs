@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use crate::{Error, files, port, sqlite};
 
-/// The open store. The directory is free again when this and the ports taken from it are gone.
+/// The open store. The directory is free again when this and all of the ports taken from it are gone.
 pub struct Embedded {
     /// Documents.
     pub catalog: Arc<dyn port::Catalog>,
@@ -21,18 +21,18 @@ pub struct Embedded {
     pub blobs: Arc<dyn port::Blobs>,
     /// Logs.
     pub logs: Arc<dyn port::Logs>,
-    lock: File,
+    lock: Arc<File>,
 }
 
 impl Embedded {
     /// Opens or makes the store in `dir`; only its owner can read it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
         make_private(dir).map_err(|e| Error::io("making the data directory", "the data directory", e))?;
-        let lock = lock(dir)?;
+        let lock = Arc::new(lock(dir)?);
         Ok(Self {
-            catalog: Arc::new(sqlite::Catalog::open(&dir.join("catalog.db"))?),
+            catalog: Arc::new(sqlite::Catalog::open(&dir.join("catalog.db"))?.holding(lock.clone())),
             blobs: Arc::new(files::Blobs::open(&dir.join("blobs"))?),
-            logs: Arc::new(sqlite::Logs::open(&dir.join("logs.db"))?),
+            logs: Arc::new(sqlite::Logs::open(&dir.join("logs.db"))?.holding(lock.clone())),
             lock,
         })
     }
@@ -70,13 +70,29 @@ fn lock(dir: &Path) -> Result<File, Error> {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn what_a_crash_left_unfinished_is_swept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(dir.path()).unwrap();
+        store.blobs.put("kept".into()).await.unwrap();
+        drop(store);
+        let left = dir.path().join("blobs/tmp/half");
+        std::fs::write(&left, "a half").unwrap();
+        let store = Embedded::open(dir.path()).unwrap();
+        assert!(!left.exists());
+        assert_eq!(store.blobs.list().await.unwrap().len(), 1);
+    }
+
     #[test]
     fn a_directory_has_one_user_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("data");
         let store = Embedded::open(&path).unwrap();
         assert!(matches!(Embedded::open(&path), Err(Error::Locked { .. })));
+        let catalog = store.catalog.clone();
         drop(store);
+        assert!(matches!(Embedded::open(&path), Err(Error::Locked { .. })), "a port is in use");
+        drop(catalog);
         Embedded::open(&path).unwrap();
     }
 }

@@ -25,6 +25,8 @@ pub struct Catalog {
     writer: Writer<Request>,
     reader: Arc<Mutex<Connection>>,
     path: PathBuf,
+    /// Kept from others as long as this lives.
+    lock: Option<Arc<std::fs::File>>,
 }
 
 enum Request {
@@ -44,7 +46,12 @@ impl Catalog {
         let reader = super::reader(path)?;
         let mut watchers = Vec::new();
         let writer = Writer::start("catalog", db, move |db, group| serve(db, &mut watchers, group))?;
-        Ok(Self { writer, reader: Arc::new(Mutex::new(reader)), path: path.to_owned() })
+        Ok(Self { writer, reader: Arc::new(Mutex::new(reader)), path: path.to_owned(), lock: None })
+    }
+
+    /// Keeps `lock` until the file is closed.
+    pub(crate) fn holding(self, lock: Arc<std::fs::File>) -> Self {
+        Self { lock: Some(lock), ..self }
     }
 
     async fn read<T: Send + 'static>(
@@ -62,7 +69,7 @@ impl Catalog {
 
 impl std::fmt::Debug for Catalog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Catalog").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Catalog").field("path", &self.path).field("lock", &self.lock).finish_non_exhaustive()
     }
 }
 
@@ -251,7 +258,7 @@ mod tests {
         let mut watchers = Vec::new();
         let writer = Writer::start("catalog", db, move |db, group| serve(db, &mut watchers, group)).unwrap();
         let reader = Arc::new(Mutex::new(super::super::reader(&path).unwrap()));
-        let catalog = Catalog { writer, reader, path };
+        let catalog = Catalog { writer, reader, path, lock: None };
 
         let mut both = put("small", 10);
         both.extend(put("huge", 1 << 20));

@@ -42,6 +42,14 @@ pub struct Logs {
     writer: Writer<Request>,
     reader: Arc<Mutex<Connection>>,
     clock: Arc<dyn Clock>,
+    /// Kept from others as long as this lives.
+    lock: Option<Arc<std::fs::File>>,
+}
+
+impl std::fmt::Debug for Logs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Logs").field("lock", &self.lock).finish_non_exhaustive()
+    }
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -64,7 +72,12 @@ impl Logs {
     pub fn open_with(path: &Path, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let db = super::open(path, SCHEMA, TABLES, Durability::Crash)?;
         let reader = super::reader(path)?;
-        Ok(Self { writer: Writer::start("logs", db, serve)?, reader: Arc::new(Mutex::new(reader)), clock })
+        Ok(Self { writer: Writer::start("logs", db, serve)?, reader: Arc::new(Mutex::new(reader)), clock, lock: None })
+    }
+
+    /// Keeps `lock` until the file is closed.
+    pub(crate) fn holding(self, lock: Arc<std::fs::File>) -> Self {
+        Self { lock: Some(lock), ..self }
     }
 
     async fn read<T: Send + 'static>(
