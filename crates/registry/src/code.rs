@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use lambent_model::function::CodeRef;
-use lambent_model::{Digest, limits};
+use lambent_model::{AccountId, Digest, limits};
 use lambent_store::package;
 
 use crate::registry::FetchError;
@@ -84,15 +84,14 @@ impl Drop for Hold<'_> {
 
 impl Registry {
     /// Fetches, checks and keeps code.
-    pub(crate) async fn take_code(&self, location: Location) -> Result<Code<'_>, Error> {
+    pub(crate) async fn take_code(&self, account: &AccountId, location: Location) -> Result<Code<'_>, Error> {
         let zip = self.fetch(location).await?;
         let checked = zip.clone();
         let (digest, contents) = tokio::task::spawn_blocking(move || (digest_of(&checked), package::check(&checked)))
             .await
             .map_err(|source| internal("checking a package", source))?;
         let contents = contents.map_err(refused)?;
-        let used: u64 = self.code_bytes();
-        if used.saturating_add(zip.len() as u64) > limits::TOTAL_CODE_BYTES {
+        if self.code_bytes(account).saturating_add(zip.len() as u64) > limits::TOTAL_CODE_BYTES {
             return Err(Error::CodeStorageExceeded("Code storage limit exceeded.".to_owned()));
         }
         // Before the blob is written, so that a sweep cannot come in between.
@@ -128,14 +127,17 @@ impl Registry {
         }
     }
 
-    /// Bytes of all code and layers that are kept, as `GetAccountSettings` counts them: each version by itself.
-    pub(crate) fn code_bytes(&self) -> u64 {
-        let functions = self.snapshot.functions.all();
-        let code = functions.iter().flat_map(|f| f.configs().map(|c| c.settings.code.zipped_bytes).collect::<Vec<_>>());
-        let layers = self.snapshot.layers.all();
-        let layers =
-            layers.iter().flat_map(|l| l.value.versions.values().map(|v| v.code.zipped_bytes).collect::<Vec<_>>());
-        code.chain(layers).sum()
+    /// Bytes of an account's code and layers, as `GetAccountSettings` counts them: each version by itself.
+    pub(crate) fn code_bytes(&self, account: &AccountId) -> u64 {
+        let mut total = 0;
+        for function in self.snapshot.functions.all().iter().filter(|function| function.head.arn.account == *account) {
+            total += function.configs().map(|config| config.settings.code.zipped_bytes).sum::<u64>();
+        }
+        let own = format!(":{account}:");
+        for layer in self.snapshot.layers.all().iter().filter(|layer| layer.value.arn.contains(&own)) {
+            total += layer.value.versions.values().map(|version| version.code.zipped_bytes).sum::<u64>();
+        }
+        total
     }
 
     /// A link that gives a blob to whoever holds it, for a while.

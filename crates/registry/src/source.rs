@@ -1,13 +1,20 @@
 //! [`CodeSource`] over any S3-compatible endpoint, by path-style requests.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{Error, GetOptions, ObjectStore as _};
+use object_store::{ClientOptions, Error, GetOptions, ObjectStore as _, RetryConfig};
 
 use crate::registry::{CodeSource, FetchError};
+
+/// A caller waits for the whole fetch, so it does not go on for ever.
+const FETCH_WITHIN: Duration = Duration::from_secs(120);
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const RETRIES: usize = 2;
 
 /// Where buckets are, and with which key they are read.
 #[derive(Clone)]
@@ -32,7 +39,13 @@ impl S3 {
             .with_bucket_name(bucket)
             .with_region(&self.region)
             .with_virtual_hosted_style_request(false)
-            .with_allow_http(true);
+            .with_client_options(
+                ClientOptions::new()
+                    .with_allow_http(true)
+                    .with_timeout(FETCH_WITHIN)
+                    .with_connect_timeout(CONNECT_WITHIN),
+            )
+            .with_retry(RetryConfig { max_retries: RETRIES, retry_timeout: FETCH_WITHIN, ..RetryConfig::default() });
         let builder = match &self.endpoint {
             Some(endpoint) => builder.with_endpoint(endpoint),
             None => builder,
@@ -93,4 +106,66 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Answers one request with `answer` and gives back what was asked.
+    async fn serve(answer: &'static str) -> (S3, tokio::task::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+        let asked = tokio::spawn(async move {
+            let (mut connection, _) = listener.accept().await.unwrap();
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n\r\n") {
+                request.push(connection.read_u8().await.unwrap());
+            }
+            connection.write_all(answer.as_bytes()).await.unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        let credentials = Some(("AKID".to_owned(), "secret".to_owned()));
+        (S3 { endpoint, region: "us-east-1".to_owned(), credentials }, asked)
+    }
+
+    const FOUND: &str = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\netag: \"e\"\r\n\
+                         last-modified: Tue, 01 Sep 2026 00:00:00 GMT\r\n\r\ncode";
+
+    #[tokio::test]
+    async fn objects_are_asked_for_by_path_and_signed() {
+        let (source, asked) = serve(FOUND).await;
+        assert_eq!(source.fetch("bucket", "a/key.zip", Some("v1"), 10).await.unwrap(), "code");
+        let asked = asked.await.unwrap();
+        assert!(asked.starts_with("GET /bucket/a/key.zip?versionId=v1 HTTP/1.1\r\n"), "{asked}");
+        assert!(asked.contains("AWS4-HMAC-SHA256 Credential=AKID/"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn objects_that_are_too_large_are_refused() {
+        let (source, _) = serve(FOUND).await;
+        assert_eq!(source.fetch("bucket", "key", None, 3).await.unwrap_err().code, "EntityTooLarge");
+    }
+
+    #[tokio::test]
+    async fn refusals_are_in_the_words_of_the_endpoint() {
+        for (status, code, message) in [
+            ("404 Not Found", "NoSuchKey", "The specified key does not exist."),
+            ("404 Not Found", "NoSuchBucket", "The specified bucket does not exist"),
+            ("403 Forbidden", "AccessDenied", "Access Denied"),
+        ] {
+            let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>{message}</Message></Error>");
+            let answer = format!(
+                "HTTP/1.1 {status}\r\ncontent-type: application/xml\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let (source, _) = serve(answer.leak()).await;
+            let refused = source.fetch("bucket", "key", None, 10).await.unwrap_err();
+            assert_eq!(refused, FetchError { code: code.to_owned(), message: message.to_owned() });
+        }
+    }
 }

@@ -123,7 +123,7 @@ impl Registry {
                 unreserved_concurrent_executions: Some(self.unreserved(&caller.account, None)),
             }),
             account_usage: Some(AccountUsage {
-                total_code_size: Some(self.code_bytes()),
+                total_code_size: Some(self.code_bytes(&caller.account)),
                 function_count: Some(count as u64),
             }),
         })

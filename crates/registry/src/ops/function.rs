@@ -56,7 +56,7 @@ impl Registry {
         super::tags::check(&tags)?;
         let network = configure::network(&tags)?;
         self.check_signing(&arn, request.code_signing_config_arn.as_deref())?;
-        let code = self.take_code(location(&request.code)).await?;
+        let code = self.take_code(&arn.account, location(&request.code)).await?;
         let mut settings = Configured::fresh(&arn, runtime, code.code.clone(), code.unzipped_bytes);
         settings.network = network;
         self.configure(caller, &arn, &mut settings, &as_update(&request))?;
@@ -203,7 +203,7 @@ impl Registry {
         check_revision(request.revision_id.as_ref(), function.head.latest.revision_id, WRONG_REVISION)?;
         settled(&arn, &function.head.latest.state)?;
         self.check_signing(&arn, function.head.code_signing.as_deref())?;
-        let code = self.take_code(update_location(&request)).await?;
+        let code = self.take_code(&arn.account, update_location(&request)).await?;
         let now = self.clock.now();
         let (latest, version) = self
             .change(&arn, |_, draft| {

@@ -190,7 +190,7 @@ impl Registry {
             key: content.s3_key,
             version: content.s3_object_version,
         };
-        let code = self.take_code(location).await?;
+        let code = self.take_code(&caller.account, location).await?;
         let version = LayerVersion {
             code: code.code.clone(),
             unzipped_bytes: code.unzipped_bytes,
