@@ -23,14 +23,16 @@ use crate::registry::FunctionUrl;
 const SHARDS: usize = 64;
 
 /// A map that is read without a lock and written by one task.
-pub(crate) struct Shards<K, V>(Box<[ArcSwap<HashMap<K, Arc<V>>>]>);
+pub(crate) struct Shards<K, V>(Box<[Shard<K, V>]>);
+
+type Shard<K, V> = ArcSwap<HashMap<K, Arc<V>>>;
 
 impl<K: Hash + Eq + Clone, V> Shards<K, V> {
     fn new() -> Self {
         Self((0..SHARDS).map(|_| ArcSwap::default()).collect())
     }
 
-    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> Option<&ArcSwap<HashMap<K, Arc<V>>>> {
+    fn shard<Q: Hash + ?Sized>(&self, key: &Q) -> Option<&Shard<K, V>> {
         let mut hasher = DefaultHasher::new();
         key.hash(&mut hasher);
         self.0.get(hasher.finish() as usize % SHARDS)

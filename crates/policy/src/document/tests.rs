@@ -57,7 +57,8 @@ fn principals() {
 fn conditions() {
     let url = [("lambda:FunctionUrlAuthType", "NONE")];
     let source = [("aws:SourceArn", "arn:aws:s3:::pictures"), ("aws:SourceAccount", "000000000000")];
-    let cases: [(&str, &[(&str, &str)], bool); 12] = [
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], bool);
+    let cases: [Case<'_>; 12] = [
         (r#"{"StringEquals":{"lambda:FunctionUrlAuthType":"NONE"}}"#, &url, true),
         (r#"{"StringEquals":{"lambda:FunctionUrlAuthType":"AWS_IAM"}}"#, &url, false),
         (r#"{"StringEquals":{"lambda:FunctionUrlAuthType":"NONE"}}"#, &[], false),
