@@ -38,6 +38,9 @@ pub(crate) struct Code<'a> {
 #[derive(Default)]
 pub(crate) struct Uploads(Mutex<Held>);
 
+/// Packages that are checked at the same time; each keeps a core busy for up to a second.
+pub(crate) const CHECKS: usize = 4;
+
 #[derive(Default)]
 struct Held {
     now: HashMap<Digest, usize>,
@@ -87,9 +90,11 @@ impl Registry {
     pub(crate) async fn take_code(&self, account: &AccountId, location: Location) -> Result<Code<'_>, Error> {
         let zip = self.fetch(location).await?;
         let checked = zip.clone();
+        let turn = self.checks.acquire().await.map_err(|source| internal("checking a package", source))?;
         let (digest, contents) = tokio::task::spawn_blocking(move || (digest_of(&checked), package::check(&checked)))
             .await
             .map_err(|source| internal("checking a package", source))?;
+        drop(turn);
         let contents = contents.map_err(refused)?;
         if self.code_bytes(account).saturating_add(zip.len() as u64) > limits::TOTAL_CODE_BYTES {
             return Err(Error::CodeStorageExceeded("Code storage limit exceeded.".to_owned()));

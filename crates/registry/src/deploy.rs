@@ -4,6 +4,7 @@
 //! by a task, or will be after the next start ([`take_up`]): the catalog is the only list of what is to be done.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lambent_model::{FunctionArn, FunctionVersion, Version};
 use uuid::Uuid;
@@ -13,6 +14,9 @@ use crate::{Error, Registry};
 
 /// `StateReason` and `LastUpdateStatusReason` while code is prepared.
 pub(crate) const CREATING: &str = "The function is being created.";
+
+/// How long preparing may take before the version is given up.
+const WITHIN: Duration = Duration::from_secs(600);
 
 /// Prepares whatever the catalog says is not.
 pub(crate) fn take_up(registry: &Arc<Registry>) {
@@ -29,7 +33,9 @@ pub(crate) fn prepare(registry: &Arc<Registry>, version: FunctionVersion) {
     let stop = registry.stop.clone();
     registry.tasks.clone().spawn(async move {
         stop.run_until_cancelled(async move {
-            let outcome = registry.deployer.prepare(&version).await;
+            let outcome = tokio::time::timeout(WITHIN, registry.deployer.prepare(&version))
+                .await
+                .unwrap_or_else(|_| Err("The code could not be prepared in time.".to_owned()));
             if let Err(reason) = &outcome {
                 tracing::warn!(function = version.qualified_arn(), reason, "a function could not be prepared");
             }

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use crate::code::Uploads;
+use crate::code::{CHECKS, Uploads};
 use crate::locate::missing;
 use crate::record::{Config, Head, LATEST, Lifecycle};
 use crate::shape::{AuthType, Cors, InvokeMode, State};
@@ -122,6 +122,7 @@ pub struct Registry {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) snapshot: Arc<Snapshot>,
     pub(crate) uploads: Uploads,
+    pub(crate) checks: tokio::sync::Semaphore,
     /// Read while a blob is written, written while one is swept.
     pub(crate) sweeping: tokio::sync::RwLock<()>,
     /// One sweep at a time: each begins its own list of what to spare.
@@ -163,6 +164,7 @@ impl Registry {
             clock,
             snapshot,
             uploads: Uploads::default(),
+            checks: tokio::sync::Semaphore::new(CHECKS),
             sweeping: tokio::sync::RwLock::new(()),
             sweeps: tokio::sync::Mutex::new(()),
             concurrency: tokio::sync::Mutex::new(()),
@@ -231,10 +233,11 @@ impl Registry {
         self.tasks.wait().await;
     }
 
-    /// Commits and waits until the snapshot has it.
+    /// Commits and waits until the snapshot has it, or until nobody follows the catalog any more.
     pub(crate) async fn commit(&self, writes: Vec<Write>) -> Result<(), Error> {
         let revision = self.catalog.commit(writes).await?;
-        if self.snapshot.wait(revision).await { Ok(()) } else { Err(Error::TooManyRequests) }
+        self.stop.run_until_cancelled(self.snapshot.wait(revision)).await;
+        Ok(())
     }
 
     /// Changes a function: `decide` looks at it as it is and says what it shall be. When another change comes first it
@@ -299,7 +302,7 @@ impl Registry {
     /// After a conflict: waits until the snapshot shows what was in the way.
     pub(crate) async fn catch_up(&self, actual: Option<u64>) {
         match actual {
-            Some(revision) => drop(self.snapshot.wait(revision).await),
+            Some(revision) => drop(self.stop.run_until_cancelled(self.snapshot.wait(revision)).await),
             // Deleted: the change is on its way to the snapshot already.
             None => tokio::task::yield_now().await,
         }

@@ -176,9 +176,10 @@ impl Snapshot {
         })
     }
 
-    /// Waits until the commit of `revision` is here. False when the applier has stopped.
-    pub(crate) async fn wait(&self, revision: u64) -> bool {
-        self.seen.subscribe().wait_for(|seen| *seen >= revision).await.is_ok()
+    /// Waits until the commit of `revision` is here; for ever, when nobody carries changes here any more.
+    pub(crate) async fn wait(&self, revision: u64) {
+        // An error would mean that the sender is gone, and it is ours.
+        let _ = self.seen.subscribe().wait_for(|seen| *seen >= revision).await;
     }
 }
 

@@ -5,6 +5,7 @@ mod alias;
 mod crash;
 mod function;
 mod layer;
+mod model;
 mod refusals;
 mod rest;
 
