@@ -29,7 +29,7 @@ impl Directory for Registry {
     }
 
     fn reserved_total(&self) -> u32 {
-        0
+        Registry::reserved_total(self)
     }
 }
 

@@ -216,6 +216,11 @@ impl Registry {
         })
     }
 
+    /// Concurrency that all functions together have reserved. In memory, without a lock.
+    pub fn reserved_total(&self) -> u32 {
+        self.snapshot.reserved.load(std::sync::atomic::Ordering::Acquire)
+    }
+
     /// The function URL of this id. In memory, without a lock.
     pub fn function_url(&self, id: &str) -> Option<Arc<FunctionUrl>> {
         self.snapshot.urls.get(id)

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use lambent_model::function::FunctionVersion;
@@ -160,6 +161,8 @@ pub(crate) struct Snapshot {
     pub(crate) numbers: Shards<String, Revised<u64>>,
     /// By id.
     pub(crate) urls: Shards<String, FunctionUrl>,
+    /// Concurrency reserved by all functions together.
+    pub(crate) reserved: AtomicU32,
     seen: watch::Sender<u64>,
 }
 
@@ -172,6 +175,7 @@ impl Snapshot {
             signings: Shards::new(),
             numbers: Shards::new(),
             urls: Shards::new(),
+            reserved: AtomicU32::new(0),
             seen: watch::Sender::new(0),
         })
     }
@@ -256,6 +260,11 @@ impl Applier {
             },
         );
         self.urls(&arn, before.as_deref(), after.as_ref());
+        let reserved = |function: Option<&Function>| function.and_then(|function| function.head.reserved_concurrency);
+        let (gone, come) = (reserved(before.as_deref()).unwrap_or(0), reserved(after.as_ref()).unwrap_or(0));
+        // This task is the only writer.
+        let others = self.snapshot.reserved.load(Ordering::Acquire).saturating_sub(gone);
+        self.snapshot.reserved.store(others.saturating_add(come), Ordering::Release);
         self.snapshot.functions.set(arn, after);
         true
     }

@@ -17,6 +17,7 @@ use lambent_runtime_api::{
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, info_span};
 
 use super::fault::{Fault, document};
 use super::meter::Outcome;
@@ -81,10 +82,11 @@ impl Owner {
     ) -> Result<(), Why> {
         let Some(live) = &self.live else { return Err(self.lose(job, Error::Lost)) };
         let api = std::sync::Arc::clone(&live.api);
+        let span = info_span!(parent: &job.span, "run", container = %self.id, start = ?start);
         let (mut current, invoke) = self.begin(*job, start, init, began);
         let until = began + self.function.timeout;
         let inflight = api.invoke(invoke);
-        let fault = match self.work(&mut current, inflight, until).await {
+        let fault = match self.work(&mut current, inflight, until).instrument(span).await {
             Ok(end) => {
                 // The pool may hand over the next call from here on; it waits in the queue while this one is reported.
                 self.report(current, end).await;
@@ -104,7 +106,7 @@ impl Owner {
     }
 
     fn begin(&mut self, job: Job, start: StartKind, init: Option<Duration>, began: Instant) -> (Current, Invoke) {
-        let Job { call, response, finished } = job;
+        let Job { call, response, finished, span: _ } = job;
         if start == StartKind::Warm || init.is_some() {
             self.log.keep_tail(call.log_tail == LogTail::Tail);
         }

@@ -21,6 +21,7 @@ use lambent_model::{ContainerId, FunctionVersion};
 use lambent_runtime_api::{InitMetrics, InitPhase, InitializationType, PlatformEvent, Status};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, info_span};
 
 use crate::code::Code;
 use crate::fleet::Inner;
@@ -37,13 +38,18 @@ pub(crate) struct Job {
     pub call: Call,
     pub response: oneshot::Sender<Result<FunctionResponse, Error>>,
     pub finished: oneshot::Sender<Report>,
+    /// The caller's span: what happens to the call here belongs to its trace.
+    pub span: Span,
 }
 
 impl Job {
     pub(crate) fn new(call: Call) -> (Box<Self>, Running) {
         let (response, responded) = oneshot::channel();
         let (finished, reported) = oneshot::channel();
-        (Box::new(Self { call, response, finished }), Running { response: responded, finished: reported })
+        (
+            Box::new(Self { call, response, finished, span: Span::current() }),
+            Running { response: responded, finished: reported },
+        )
     }
 
     /// Ends a call that never ran.
@@ -136,7 +142,8 @@ impl Owner {
     async fn first(&mut self, job: Box<Job>) -> Result<(), Why> {
         let event = self.init_start();
         self.say(&Platform::Event(event));
-        match self.initialise(InitPhase::Init, lambent_model::limits::INIT_TIMEOUT).await {
+        let span = info_span!(parent: &job.span, "init", container = %self.id);
+        match self.initialise(InitPhase::Init, lambent_model::limits::INIT_TIMEOUT).instrument(span).await {
             Ok(init) => {
                 self.tell(Event::Started);
                 self.call(job, StartKind::Cold, Some(init.took), Instant::now()).await
@@ -155,7 +162,8 @@ impl Owner {
         self.tell(Event::Started);
         self.log.keep_tail(job.call.log_tail == LogTail::Tail);
         let began = Instant::now();
-        match self.initialise(InitPhase::Invoke, self.function.timeout).await {
+        let span = info_span!(parent: &job.span, "init again", container = %self.id);
+        match self.initialise(InitPhase::Invoke, self.function.timeout).instrument(span).await {
             Ok(_) => self.call(job, StartKind::Cold, None, began).await,
             Err(Failure::Node(error)) => Err(self.lose(job, error)),
             Err(Failure::Function(fault)) => {

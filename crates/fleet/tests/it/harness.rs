@@ -195,8 +195,8 @@ pub async fn finish(running: Running) -> Outcome {
 pub fn bootstrap(script: &str) -> String {
     let api = "API=http://$AWS_LAMBDA_RUNTIME_API/2018-06-01/runtime";
     // Gives the event in $EVENT and its id in $ID; answers with what it is given.
-    let next = "next() { EVENT=$(curl -sS -D /tmp/headers-$$ $API/invocation/next); \
-                ID=$(tr -d '\\r' </tmp/headers-$$ | sed -n 's/^[Ll]ambda-[Rr]untime-[Aa]ws-[Rr]equest-[Ii]d: //p'); }";
+    let next = "next() { EVENT=$(curl -sS -D $TMPDIR/headers $API/invocation/next); \
+                ID=$(tr -d '\\r' <$TMPDIR/headers | sed -n 's/^[Ll]ambda-[Rr]untime-[Aa]ws-[Rr]equest-[Ii]d: //p'); }";
     let answer = "answer() { curl -sS -o /dev/null -d \"$1\" $API/invocation/$ID/response; }";
     format!("#!/bin/bash\n{api}\n{next}\n{answer}\n{script}\n")
 }

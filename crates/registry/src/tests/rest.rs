@@ -177,6 +177,7 @@ async fn reservations_leave_something_for_everyone() {
     );
     world.registry.put_function_concurrency(&world.caller, put("g", 400)).await.unwrap();
     assert_eq!(world.registry.resolve(&world.arn("g"), None).unwrap().reserved_concurrency, Some(400));
+    assert!(world.registry.reserved_total() >= 400);
     let settings = world.registry.get_account_settings(&world.caller, GetAccountSettingsRequest {}).await.unwrap();
     assert_eq!(settings.account_limit.unwrap().unreserved_concurrent_executions, Some(100));
     assert_eq!(settings.account_usage.unwrap().function_count, Some(2));
