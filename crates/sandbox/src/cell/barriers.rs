@@ -111,7 +111,7 @@ fn by_trial(cells: &Cells) -> Vec<Barrier> {
     for known in KNOWN {
         let missing = match failed {
             _ if hidden => Some("not tried, as one before it is missing".to_owned()),
-            Some(Error::BarrierUnavailable { barrier, advice }) if *barrier == known.name => Some(advice.clone()),
+            Some(error @ Error::BarrierUnavailable { barrier, .. }) if *barrier == known.name => Some(reason(error)),
             Some(Error::Step { step, source }) if known.steps.contains(&step.as_ref()) => {
                 Some(format!("{step}: {source}"))
             }
@@ -123,11 +123,12 @@ fn by_trial(cells: &Cells) -> Vec<Barrier> {
     if let Some(error) = failed.filter(|_| !hidden) {
         // Something else went wrong: no promise about any of them.
         for barrier in &mut barriers {
-            barrier.missing = Some(chain(error));
+            barrier.missing = Some(reason(error));
         }
     }
     let connected = if alone.is_ok() { trial(cells, Network::Internet) } else { alone };
-    barriers.push(barrier(&NETWORK_DEVICE, connected.err().map(|error| chain(&error)), false));
+    let missing = connected.err().map(|error| format!("functions that want a network are refused: {}", reason(&error)));
+    barriers.push(barrier(&NETWORK_DEVICE, missing, false));
     barriers
 }
 
@@ -204,6 +205,14 @@ fn trial(cells: &Cells, network: Network) -> Result<(), Error> {
         })
     };
     std::thread::spawn(work).join().unwrap_or(Err(Error::Ended))
+}
+
+/// What went wrong, without the advice, which a [`Barrier`] has in a place of its own.
+fn reason(error: &Error) -> String {
+    match error {
+        Error::BarrierUnavailable { advice, .. } => advice.split_once("; ").map_or(advice.as_str(), |(reason, _)| reason).to_owned(),
+        other => chain(other),
+    }
 }
 
 /// An error with its causes.
