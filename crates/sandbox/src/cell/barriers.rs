@@ -210,7 +210,9 @@ fn trial(cells: &Cells, network: Network) -> Result<(), Error> {
 /// What went wrong, without the advice, which a [`Barrier`] has in a place of its own.
 fn reason(error: &Error) -> String {
     match error {
-        Error::BarrierUnavailable { advice, .. } => advice.split_once("; ").map_or(advice.as_str(), |(reason, _)| reason).to_owned(),
+        Error::BarrierUnavailable { advice, .. } => {
+            advice.split_once("; ").map_or(advice.as_str(), |(reason, _)| reason).to_owned()
+        }
         other => chain(other),
     }
 }
