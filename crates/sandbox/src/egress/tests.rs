@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::sync::{Arc, mpsc};
@@ -62,7 +62,8 @@ impl Namespace {
     /// A datagram socket connected to `peer`.
     fn datagrams(&self, peer: SocketAddr) -> UdpSocket {
         let socket = self.run(move || {
-            let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+            let any: IpAddr = if peer.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((any, 0)).unwrap();
             socket.connect(peer).unwrap();
             socket
         });
@@ -137,6 +138,31 @@ fn each_half_of_a_connection_closes_on_its_own() {
     client.shutdown(Shutdown::Write).unwrap();
     assert!(read_all(&mut client) == pattern(1 << 20));
     assert_eq!(served.join().unwrap(), b"question");
+}
+
+#[test]
+fn the_link_carries_both_versions_of_ip() {
+    let tcp = listen();
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.set_read_timeout(Some(HANG)).unwrap();
+    let inside = |port| SocketAddr::new(net::GATEWAY_V6.into(), port);
+    let outside = [tcp.local_addr().unwrap(), udp.local_addr().unwrap()];
+    let holes = outside.map(|outside| Hole { inside: inside(outside.port()), outside }).to_vec();
+    let Some(link) = Link::new(Config { holes: holes.clone(), ..Config::default() }) else { return };
+    let mut client = link.cell.connect(holes[0].inside).unwrap();
+    client.write_all(b"six").unwrap();
+    let mut bytes = [0; 3];
+    tcp.accept().unwrap().0.read_exact(&mut bytes).unwrap();
+    assert_eq!(&bytes, b"six");
+    let socket = link.cell.datagrams(holes[1].inside);
+    socket.send(b"six").unwrap();
+    let (length, from) = udp.recv_from(&mut bytes).unwrap();
+    udp.send_to(&bytes[..length], from).unwrap();
+    assert_eq!(socket.recv(&mut bytes).unwrap(), 3);
+    // Denied over IPv6 as well, at once.
+    for denied in ["[fe80::1]:80", "[64:ff9b::7f00:1]:80"] {
+        assert!(link.cell.connect(denied.parse().unwrap()).is_err(), "{denied}");
+    }
 }
 
 #[test]
