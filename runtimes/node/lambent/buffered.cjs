@@ -7,8 +7,8 @@ const idle = require('./idle.cjs');
 const logs = require('./logs.cjs');
 
 /** Calls the handler and sends what comes of it. */
-async function serve({ client, handler, invocation, id, legacy }) {
-    const outcome = await (legacy ? callLegacy : call)(handler.run, invocation);
+async function serve({ client, loaded, invocation, id, legacy }) {
+    const outcome = await (legacy ? callLegacy : call)(loaded, invocation);
     if (outcome.failed) {
         logs.error('Invoke Error', outcome.value);
         await client.fail(id, outcome.value);
@@ -18,9 +18,9 @@ async function serve({ client, handler, invocation, id, legacy }) {
 }
 
 /** From Node.js 24 on: the handler's value, or what its promise settles to, is the answer. */
-async function call(run, { headers, body }) {
+async function call(loaded, { headers, body }) {
     try {
-        return answer(await run(JSON.parse(body), context.fill({}, headers)), errors.JSONStringifyError);
+        return answer(await loaded.handler(JSON.parse(body), context.fill({ xRayTraceId: headers['lambda-runtime-trace-id'] }, headers)), errors.JSONStringifyError);
     } catch (error) {
         return { failed: true, value: error };
     }
@@ -31,7 +31,7 @@ async function call(run, { headers, body }) {
  * The callback's answer waits until the event loop is empty unless the handler said otherwise; an empty event loop
  * without any of them is the answer null.
  */
-function callLegacy(run, { headers, body }) {
+function callLegacy(loaded, { headers, body }) {
     return new Promise((resolve) => {
         let waits = true;
         const finish = (outcome) => {
@@ -72,7 +72,7 @@ function callLegacy(run, { headers, body }) {
         };
         idle.set(() => finish({ failed: false, value: 'null' }));
         try {
-            const result = run(JSON.parse(body), context.fill(offered, headers), callback);
+            const result = loaded.handler(JSON.parse(body), context.fill(offered, headers), callback);
             if (typeof result?.then === 'function') {
                 result.then(succeed, fail);
             }

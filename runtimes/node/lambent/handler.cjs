@@ -23,19 +23,19 @@ async function load(root, name) {
     }
     const module_ = await loadModule(root, folder, file.slice(0, dot));
     const exported = file.slice(dot + 1);
-    const run = find(module_, exported) ?? find(module_?.default, exported);
-    if (!run) {
+    const handler = find(module_, exported) ?? find(module_?.default, exported);
+    if (!handler) {
         throw new errors.HandlerNotFound(`${name} is undefined or not exported`);
     }
-    if (typeof run !== 'function') {
+    if (typeof handler !== 'function') {
         throw new errors.HandlerNotFound(`${name} is not a function`);
     }
-    return { run, streaming: isStreaming(run), highWaterMark: highWaterMark(run) };
+    return { handler, streaming: isStreaming(handler), highWaterMark: highWaterMark(handler) };
 }
 
 /** AWS has no callbacks from Node.js 24 on, and says so instead of waiting for one. */
-function refuseCallbacks(handler) {
-    if (handler.run.length >= 3 && !handler.streaming) {
+function refuseCallbacks(loaded) {
+    if (loaded.handler.length >= 3 && !loaded.streaming) {
         throw new errors.CallbackHandlerDeprecated(
             'ERROR: AWS Lambda has removed support for callback-based function handlers starting with Node.js 24. ' +
                 'You need to modify this function to use a supported handler signature to use Node.js 24 or later. ' +
@@ -95,8 +95,8 @@ function packageType(folder) {
     return undefined;
 }
 
-function isStreaming(run) {
-    const kind = run[STREAMING];
+function isStreaming(handler) {
+    const kind = handler[STREAMING];
     if (kind === undefined || kind === null || kind === false) {
         return false;
     }
@@ -106,8 +106,8 @@ function isStreaming(run) {
     return true;
 }
 
-function highWaterMark(run) {
-    const bytes = Number.parseInt(run[HIGH_WATER_MARK], 10);
+function highWaterMark(handler) {
+    const bytes = Number.parseInt(handler[HIGH_WATER_MARK], 10);
     return Number.isNaN(bytes) ? undefined : bytes;
 }
 

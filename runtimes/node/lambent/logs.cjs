@@ -35,7 +35,7 @@ function patchConsole(id) {
     for (const level of Object.keys(LEVELS)) {
         const method = level.toLowerCase();
         const shown = LEVELS[level] >= lowest || level === 'FATAL';
-        console[method] = shown ? (...values) => log(level, values) : () => {};
+        console[method] = shown ? (first, ...more) => log(level, [first, ...more]) : () => {};
     }
     console.log = console.info;
 }
@@ -68,7 +68,7 @@ function jsonEntry(now, level, values) {
     if (tenantId) {
         entry.tenantId = tenantId;
     }
-    if (values.length <= 1) {
+    if (values.length === 1) {
         entry.message = values[0];
         try {
             return JSON.stringify(entry, (_, value) => (value instanceof Error ? errorFields(value, true) : value));

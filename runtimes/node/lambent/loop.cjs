@@ -36,11 +36,11 @@ async function main() {
         idle.listen();
     }
     streaming.setGlobals(legacy ? {} : { InvokeStore: store.store });
-    let handler;
+    let loaded;
     try {
-        handler = await handlers.load(process.env.LAMBDA_TASK_ROOT || '/var/task', process.env._HANDLER || '');
+        loaded = await handlers.load(process.env.LAMBDA_TASK_ROOT || '/var/task', process.env._HANDLER || '');
         if (!legacy) {
-            handlers.refuseCallbacks(handler);
+            handlers.refuseCallbacks(loaded);
         }
     } catch (error) {
         // The label is AWS's, which people search their logs for.
@@ -48,11 +48,11 @@ async function main() {
         await client.failInit(error);
         process.exit(1);
     }
-    await serve(client, handler);
+    await serve(client, loaded);
 }
 
-async function serve(client, handler) {
-    const one = handler.streaming ? streaming.serve : buffered.serve;
+async function serve(client, loaded) {
+    const one = loaded.streaming ? streaming.serve : buffered.serve;
     for (;;) {
         const invocation = await client.next();
         const { headers } = invocation;
@@ -62,7 +62,7 @@ async function serve(client, handler) {
         logs.setInvocation(id, tenant);
         setTrace(trace);
         current = { id, fail: (error) => client.fail(id, error) };
-        const serveIt = () => one({ client, handler, invocation, id, legacy, current });
+        const serveIt = () => one({ client, loaded, invocation, id, legacy, current });
         await store.run({ id, trace, tenant }, serveIt);
         current = undefined;
     }

@@ -139,8 +139,8 @@ class ResponseStream extends Writable {
 }
 
 /** Calls the handler with a stream, and waits until the platform has all of it. */
-async function serve({ client, handler, invocation, id, legacy, current }) {
-    const stream = new ResponseStream(client, id, handler.highWaterMark);
+async function serve({ client, loaded, invocation, id, legacy, current }) {
+    const stream = new ResponseStream(client, id, loaded.highWaterMark);
     stream.on('error', () => {}); // the handler may listen; without a listener the process would end
     current.fail = (error) => stream.fail(error);
     let waits = true;
@@ -153,9 +153,9 @@ async function serve({ client, handler, invocation, id, legacy, current }) {
                   waits = value;
               },
           }
-        : {};
+        : { xRayTraceId: invocation.headers['lambda-runtime-trace-id'] };
     try {
-        const running = run(handler, invocation, stream, context.fill(offered, invocation.headers));
+        const running = run(loaded, invocation, stream, context.fill(offered, invocation.headers));
         await (legacy ? Promise.race([running, whenIdle('Response stream is not finished.')]) : running);
     } catch (error) {
         logs.error('Invoke Error', error);
@@ -172,8 +172,8 @@ function whenIdle(message) {
     return new Promise((_, reject) => idle.set(() => reject(new Error(message))));
 }
 
-async function run(handler, { body }, stream, offered) {
-    const result = handler.run(JSON.parse(body), stream, offered);
+async function run(loaded, { body }, stream, offered) {
+    const result = loaded.handler(JSON.parse(body), stream, offered);
     if (typeof result?.then !== 'function') {
         throw new Error('Streaming does not support non-async handlers.');
     }

@@ -61,9 +61,6 @@ def encode(value, errors="strict"):
         value = _plain(value)
     encoder = _Encoder()
     text = encoder.encode(value)
-    if not text.isascii():
-        # Valid JSON either way; escaped as simplejson has them, since not every JavaScript parser takes them in text.
-        text = text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     if encoder.numbers is not None:
         text = encoder.numbers.sub(r"\1", text)
     return text.encode("utf-8", errors)

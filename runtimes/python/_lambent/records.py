@@ -43,11 +43,9 @@ class _Handler(logging.Handler):
         return super().handle(record)
 
     def emit(self, record):
-        try:
-            kind = logs.frame_type(record.levelno) if self._typed else logs.TEXT
-            logs.sink.write(self.format(record), kind)
-        except Exception:  # as `logging` does it: a record that cannot be formatted is reported, not raised
-            self.handleError(record)
+        # A record that cannot be formatted raises in the handler, as on AWS, where `logging` itself would only mention it.
+        kind = logs.frame_type(record.levelno) if self._typed else logs.TEXT
+        logs.sink.write(self.format(record), kind)
 
 
 class _JsonFormatter(logging.Formatter):

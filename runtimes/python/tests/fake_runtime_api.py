@@ -4,6 +4,7 @@ Standard library only, since it runs on every interpreter that the runtime suppo
 """
 
 import contextlib
+import http.client
 import json
 import os
 import queue
@@ -12,6 +13,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+http.client._MAXLINE = 2 * 1024 * 1024  # AWS's clients send causes for X-Ray of up to a megabyte in one header
 _LIMIT_SECONDS = 30  # for a runtime to do what a test waits for; only a broken one takes as long
 
 

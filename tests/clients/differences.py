@@ -1,0 +1,52 @@
+"""The one place that says where our runtimes differ from AWS's clients, on purpose.
+
+`PYTHON` and `NODE` map a case of `test_runtimes.py` to why; the test then checks that the two do differ, so that an entry
+which is no longer true is found. `normal` takes out of an outcome what may differ in every run.
+"""
+
+import re
+
+PYTHON = {
+    "lone-surrogate": "an answer that is not UTF-8 is a Runtime.MarshalError; AWS's client dies of it",
+    "unprintable-error": "an exception whose __str__ fails is reported; AWS's client dies of it",
+    "not-json": "the words for bad JSON are those of the standard library; the platform refuses such events anyway",
+    "decimal-key": "the words for a key that JSON cannot have are those of the standard library",
+    "fails-at-import-beyond-latin-1": "the error is reported in UTF-8; AWS's client fails to report it",
+    "too-deep": "the words for too deep a value are those of the standard library's encoder",
+}
+
+NODE = {}
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+_REPEATED = re.compile(r"Previous line repeated \d+ more times")
+_WARNING = re.compile(r"(LAMBDA_WARNING: Unhandled exception\.)[^\r\"]*")
+
+
+# A frame of a runtime in a Python stack trace, with its line of code and the marks below it.
+_RUNTIME_FRAME = re.compile(
+    r'^[ \u00a0]*File "(?:[^"]*/awslambdaric/|[^"]*/runtimes/python/|<frozen runpy>)[^"]*".*\n(?:[ \u00a0]{4}.*(?:\n|$))*', re.M
+)
+
+# The same in a JavaScript one: as lines, as lines written in JSON, and as elements of a JSON array.
+_OF_RUNTIME = r"(?:/aws-lambda-ric|/runtimes/node/|node:internal/|node:events|processTicksAndRejections|<anonymous>)"
+_JS_FRAME = re.compile(r"(?:\n|\r|\\n|^)    at [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*", re.M)
+_JS_ELEMENT = re.compile(r",\"    at [^\"]*" + _OF_RUNTIME + r"[^\"]*\"")
+_REQUIRED_FROM = re.compile(r"(?:\n|\r|\\n|^|,\")- [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*(?:\"(?=[,\]]))?", re.M)
+_EXECUTING = re.compile(r"Executing '.*' in function directory '.*'")
+
+# How a function was called is told by its callers.
+_CALLED_AS = re.compile(r" \[as handler\]|(?<=at )(?:\w+\.)(?=handler \()")
+
+# Where a coroutine that nobody awaits happens to be collected.
+_COLLECTED = re.compile(r"^\S+:\d+: (RuntimeWarning: .*\n)(?:  .*\n)?", re.M)
+
+
+def normal(text):
+    """`text` without times, counts that depend on the depth of our own stack, and AWS's advice on runtime updates."""
+    text = _RUNTIME_FRAME.sub("", text)
+    for pattern in (_JS_ELEMENT, _JS_FRAME, _REQUIRED_FROM, _EXECUTING, _CALLED_AS):
+        text = pattern.sub("", text)
+    text = _COLLECTED.sub(r"\1", text)
+    text = _TIME.sub("TIME", text)
+    text = _REPEATED.sub("Previous line repeated", text)
+    return _WARNING.sub(r"\1", text)

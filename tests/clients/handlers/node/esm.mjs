@@ -1,0 +1,1 @@
+export const handler = async () => 'named'; export default { other: async () => 'default' };

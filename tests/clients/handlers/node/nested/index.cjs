@@ -1,0 +1,1 @@
+exports.handler = async () => 'cjs'; exports.deep = { er: { handler: async () => 'deep' } };
