@@ -4,6 +4,7 @@
 that need a node are skipped. Every test makes its functions through the `node` fixture, which removes them afterwards.
 """
 
+import contextlib
 import io
 import itertools
 import json
@@ -40,11 +41,12 @@ class Node:
         self.data_dir = Path(data_dir)
         self._names = itertools.count(1)
         self._created = []
-        log = open(self.data_dir.parent / (self.data_dir.name + ".log"), "ab")
+        self.log_path = self.data_dir.with_suffix(".log")
         command = [binary(), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(self.data_dir), *arguments]
-        self.log_path = Path(log.name)
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
-        log.close()
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+            )
         self.endpoint = self._wait_until_ready()
         shown = subprocess.run(
             [binary(), "credentials", "--data-dir", str(self.data_dir), "--format", "env", "--json"],
@@ -108,7 +110,9 @@ class Node:
             **parameters,
         )
         self._created.append(name)
-        lambda_.get_waiter("function_active_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 600})
+        lambda_.get_waiter("function_active_v2").wait(
+            FunctionName=name, WaiterConfig={"Delay": 0.05, "MaxAttempts": 600}
+        )
         return name
 
     def invoke(self, name, payload=None, **parameters):
@@ -131,10 +135,8 @@ class Node:
         """Removes the functions that `create` made."""
         lambda_ = self.client("lambda")
         while self._created:
-            try:
+            with contextlib.suppress(lambda_.exceptions.ResourceNotFoundException):
                 lambda_.delete_function(FunctionName=self._created.pop())
-            except lambda_.exceptions.ResourceNotFoundException:
-                pass
 
     def stop(self):
         """Ends the node as an operator would, and returns its exit status."""

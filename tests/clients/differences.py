@@ -1,7 +1,7 @@
 """The one place that says where our runtimes differ from AWS's clients, on purpose.
 
-`PYTHON` and `NODE` map a case of `test_runtimes.py` to why; the test then checks that the two do differ, so that an entry
-which is no longer true is found. `normal` takes out of an outcome what may differ in every run.
+`PYTHON` and `NODE` map a case of `test_runtimes.py` to why; the test then checks that the two do differ, so that an
+entry which is no longer true is found. `normal` takes out of an outcome what may differ in every run.
 """
 
 import re
@@ -23,9 +23,8 @@ _WARNING = re.compile(r"(LAMBDA_WARNING: Unhandled exception\.)[^\r\"]*")
 
 
 # A frame of a runtime in a Python stack trace, with its line of code and the marks below it.
-_RUNTIME_FRAME = re.compile(
-    r'^[ \u00a0]*File "(?:[^"]*/awslambdaric/|[^"]*/runtimes/python/|<frozen runpy>)[^"]*".*\n(?:[ \u00a0]{4}.*(?:\n|$))*', re.M
-)
+_PYTHON_RUNTIME = r'"(?:[^"]*/awslambdaric/|[^"]*/runtimes/python/|<frozen runpy>)[^"]*"'
+_RUNTIME_FRAME = re.compile(r"^[ \u00a0]*File " + _PYTHON_RUNTIME + r".*\n(?:[ \u00a0]{4}.*(?:\n|$))*", re.M)
 
 # The same in a JavaScript one: as lines, as lines written in JSON, and as elements of a JSON array.
 _OF_RUNTIME = r"(?:/aws-lambda-ric|/runtimes/node/|node:internal/|node:events|processTicksAndRejections|<anonymous>)"
@@ -37,8 +36,8 @@ _EXECUTING = re.compile(r"Executing '.*' in function directory '.*'")
 # How a function was called is told by its callers.
 _CALLED_AS = re.compile(r" \[as handler\]|(?<=at )(?:\w+\.)(?=handler \()")
 
-# Where a coroutine that nobody awaits happens to be collected.
-_COLLECTED = re.compile(r"^\S+:\d+: (RuntimeWarning: .*\n)(?:  .*\n)?", re.M)
+# A coroutine that nobody awaited is noticed when it is collected, which may be after the process was ended.
+_COLLECTED = re.compile(r"^(?:\S+:\d+: )?RuntimeWarning: (?:coroutine|Enable tracemalloc).*\n(?:  .*\n)?", re.M)
 
 
 def normal(text):
@@ -46,7 +45,7 @@ def normal(text):
     text = _RUNTIME_FRAME.sub("", text)
     for pattern in (_JS_ELEMENT, _JS_FRAME, _REQUIRED_FROM, _EXECUTING, _CALLED_AS):
         text = pattern.sub("", text)
-    text = _COLLECTED.sub(r"\1", text)
+    text = _COLLECTED.sub("", text)
     text = _TIME.sub("TIME", text)
     text = _REPEATED.sub("Previous line repeated", text)
     return _WARNING.sub(r"\1", text)

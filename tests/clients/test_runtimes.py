@@ -11,11 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import differences
 import fake_runtime_api
 import pytest
 from conftest import ROOT
-
-import differences
 
 HANDLERS = Path(__file__).parent / "handlers"
 OURS_PYTHON = [sys.executable, "-s", "-u", str(ROOT / "runtimes/python/bootstrap.py")]
@@ -117,7 +116,11 @@ def observe(command, case, task_root):
     seen = {"outcomes": []}
     with fake_runtime_api.running(command, task_root, case.handler, case.telemetry, **environment) as runtime:
         for event in case.events:
-            outcome = runtime.invoke(raw=event, headers=case.headers) if case.raw else runtime.invoke(event, None, case.headers)
+            outcome = (
+                runtime.invoke(raw=event, headers=case.headers)
+                if case.raw
+                else runtime.invoke(event, None, case.headers)
+            )
             seen["outcomes"].append(shown(outcome))
             if outcome.kind == "exit":
                 break
@@ -280,7 +283,9 @@ def official_client(package, entry):
     client = NODE_MODULES / package / entry
     built = any((NODE_MODULES / package).rglob("rapid-client.node"))
     if not client.is_file() or not built:
-        pytest.skip(f"{package} is not built: `npm install` of tests/clients/node in target/node needs g++, make and cmake")
+        pytest.skip(
+            f"{package} is not built: `npm install` of tests/clients/node in target/node needs g++, make and cmake"
+        )
     return str(client)
 
 

@@ -43,7 +43,7 @@ class _Handler(logging.Handler):
         return super().handle(record)
 
     def emit(self, record):
-        # A record that cannot be formatted raises in the handler, as on AWS, where `logging` itself would only mention it.
+        # A record that cannot be formatted raises in the handler, as on AWS; `logging` itself would only mention it.
         kind = logs.frame_type(record.levelno) if self._typed else logs.TEXT
         logs.sink.write(self.format(record), kind)
 

@@ -1,0 +1,63 @@
+"""Our runtimes' own tests, on every interpreter there is, and their linters."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+OLDEST_PYTHON = 8
+
+
+def pythons():
+    """CPython 3.8 and later: on the path, and where pyenv keeps its own. One of each minor version."""
+    folders = [Path(folder) for folder in os.get_exec_path()]
+    folders += sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/*/bin"))
+    found = {sys.version_info.minor: sys.executable}
+    for folder in folders:
+        for program in folder.glob("python3.*"):
+            minor = re.fullmatch(r"python3\.(\d+)", program.name)
+            if minor and int(minor[1]) >= OLDEST_PYTHON and runs(program):
+                found.setdefault(int(minor[1]), str(program))
+    return [pytest.param(found[minor], id=f"3.{minor}") for minor in sorted(found)]
+
+
+def runs(program):
+    """Whether it starts; pyenv has a shim for each version, installed or not."""
+    return subprocess.run([program, "-c", ""], capture_output=True).returncode == 0
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_the_python_runtime_alone(python):
+    run([python, "-W", "error::SyntaxWarning", "-m", "unittest", "discover", "-s", "tests"], ROOT / "runtimes/python")
+
+
+def nodes():
+    """Node.js on the path, and those that `npm install` put into target/interpreters."""
+    found = sorted((ROOT / "target/interpreters/node_modules").glob("node*/bin/node"))
+    onpath = shutil.which("node")
+    programs = ([onpath] if onpath else []) + [str(path) for path in found]
+    return [pytest.param(p, id=subprocess.check_output([p, "--version"], text=True).strip()) for p in programs]
+
+
+@pytest.mark.parametrize("node", nodes())
+def test_the_node_runtime_alone(node):
+    run([node, "--test", "test/runtime.test.mjs"], ROOT / "runtimes/node")
+
+
+@pytest.mark.parametrize("folder", ["runtimes/python", "tests/clients", "examples/python-hello"])
+def test_python_is_clean(folder):
+    ruff = [sys.executable, "-m", "ruff"]
+    config = str(ROOT / "runtimes/python/pyproject.toml")
+    skipped = ["--exclude", "handlers"]  # some are wrong on purpose
+    run([*ruff, "check", "--no-cache", "--config", config, *skipped, folder], ROOT)
+    run([*ruff, "format", "--no-cache", "--check", "--config", config, *skipped, folder], ROOT)
+
+
+def run(command, cwd):
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
