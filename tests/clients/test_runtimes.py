@@ -177,8 +177,7 @@ def test_python(name):
 # --- Node.js ----------------------------------------------------------------------------------------------------------
 
 OURS_NODE = str(ROOT / "runtimes/node/bootstrap.cjs")
-NODE_MODULES = ROOT / "target/node/node_modules"
-INTERPRETERS = ROOT / "target/interpreters/node_modules"
+INSTALLED = ROOT / "target/node"
 
 NODE = {
     "echo": Case("good.echo", [None, 1, "é", {"a": [1]}, [], "x" * 100000]),
@@ -270,23 +269,20 @@ NODE_OLD = {
 
 def node_program(major):
     """A Node.js of this major version; the test is skipped, with the reason, where there is none."""
-    installed = INTERPRETERS / f"node{major}/bin/node"
+    installed = INSTALLED / f"interpreters/node_modules/node{major}/bin/node"
     if installed.is_file():
         return str(installed)
     program = shutil.which("node")
     if program and subprocess.check_output([program, "--version"], text=True).startswith(f"v{major}."):
         return program
-    pytest.skip(f"no Node.js {major}: `npm install` of tests/clients/interpreters in target/interpreters brings it")
+    pytest.skip(f"no Node.js {major}: tests/clients/setup brings it")
 
 
-def official_client(package, entry):
-    client = NODE_MODULES / package / entry
-    built = any((NODE_MODULES / package).rglob("rapid-client.node"))
-    if not client.is_file() or not built:
-        pytest.skip(
-            f"{package} is not built: `npm install` of tests/clients/node in target/node needs g++, make and cmake"
-        )
-    return str(client)
+def official_client(version, entry):
+    package = INSTALLED / version / "node_modules/aws-lambda-ric"
+    if not any(package.rglob("rapid-client.node")):
+        pytest.skip(f"aws-lambda-ric is not there: tests/clients/setup {version} says what building it lacks")
+    return str(package / entry)
 
 
 def differ_node(name, case, major, client):
@@ -300,9 +296,9 @@ def differ_node(name, case, major, client):
 
 @pytest.mark.parametrize("name", [*NODE, *NODE_NEW])
 def test_node_24(name):
-    differ_node(name, {**NODE, **NODE_NEW}[name], 24, [official_client("aws-lambda-ric", "index.mjs")])
+    differ_node(name, {**NODE, **NODE_NEW}[name], 24, [official_client("ric-4", "index.mjs")])
 
 
 @pytest.mark.parametrize("name", [*NODE, *NODE_OLD])
 def test_node_20(name):
-    differ_node(name, {**NODE, **NODE_OLD}[name], 20, [official_client("aws-lambda-ric-3", "bin/index.mjs")])
+    differ_node(name, {**NODE, **NODE_OLD}[name], 20, [official_client("ric-3", "bin/index.mjs")])

@@ -37,8 +37,8 @@ def test_the_python_runtime_alone(python):
 
 
 def nodes():
-    """Node.js on the path, and those that `npm install` put into target/interpreters."""
-    found = sorted((ROOT / "target/interpreters/node_modules").glob("node*/bin/node"))
+    """Node.js on the path, and those that `npm install` put into target/node/interpreters."""
+    found = sorted((ROOT / "target/node/interpreters/node_modules").glob("node*/bin/node"))
     onpath = shutil.which("node")
     programs = ([onpath] if onpath else []) + [str(path) for path in found]
     return [pytest.param(p, id=subprocess.check_output([p, "--version"], text=True).strip()) for p in programs]

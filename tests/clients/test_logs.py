@@ -1,0 +1,89 @@
+"""Logs: lines, events of several lines, formats, and AWS's clients that read them."""
+
+import json
+import subprocess
+import sys
+import threading
+
+CODE = """
+import logging
+logger = logging.getLogger("mine")
+def handler(event, context):
+    print("printed é")
+    logger.warning("logged\\nin two lines")
+    if event == "fail":
+        raise ValueError("no")
+"""
+
+
+def events_of(logs, name, wanted):
+    """The events of a function, once `wanted` is among them: logs are written behind the answer."""
+    gate = threading.Event()
+    for _ in range(200):
+        try:
+            found = logs.filter_log_events(logGroupName=f"/aws/lambda/{name}")["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            found = []
+        messages = [event["message"] for event in found]
+        if any(wanted in message for message in messages):
+            return messages
+        gate.wait(0.05)
+    raise AssertionError(f"{wanted!r} is not in {messages}")
+
+
+def test_an_invocation_has_its_lines(node, logs):
+    name = node.create({"app.py": CODE})
+    response, _ = node.invoke(name, 1)
+    request = response["ResponseMetadata"]["RequestId"]
+    messages = events_of(logs, name, f"REPORT RequestId: {request}")
+    messages = messages[messages.index(f"START RequestId: {request} Version: $LATEST\n") :]
+    assert messages[1] == "printed é\n"
+    assert messages[2].startswith("[WARNING]\t") and messages[2].endswith(f"\t{request}\tlogged\nin two lines\n")
+    assert messages[3] == f"END RequestId: {request}\n"
+    assert messages[4].startswith(f"REPORT RequestId: {request}\tDuration: ")
+
+
+def test_an_error_is_one_event(node, logs):
+    name = node.create({"app.py": CODE})
+    node.invoke(name, "fail")
+    messages = events_of(logs, name, "REPORT")
+    (error,) = [message for message in messages if message.startswith("[ERROR] ValueError: no")]
+    assert "Traceback (most recent call last):\n" in error
+    assert 'File "/var/task/app.py", line 8, in handler' in error
+
+
+def test_json_records(node, logs):
+    name = node.create({"app.py": CODE}, LoggingConfig={"LogFormat": "JSON", "ApplicationLogLevel": "WARN"})
+    response, _ = node.invoke(name, "fail")
+    messages = events_of(logs, name, "platform.report")
+    records = [json.loads(message) for message in messages if message.startswith("{")]
+    types = [record["type"] for record in records if "type" in record]
+    assert "platform.start" in types and "platform.report" in types
+    logged = [record for record in records if record.get("level") == "WARNING"]
+    assert logged[0]["message"] == "logged\nin two lines"
+    assert logged[0]["requestId"] == response["ResponseMetadata"]["RequestId"]
+    assert [record["errorType"] for record in records if record.get("level") == "ERROR"] == ["ValueError"]
+
+
+def test_groups_and_streams_are_listed(node, logs):
+    name = node.create({"app.py": CODE})
+    node.invoke(name, 1)
+    events_of(logs, name, "REPORT")
+    groups = logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{name}")["logGroups"]
+    assert [group["logGroupName"] for group in groups] == [f"/aws/lambda/{name}"]
+    streams = logs.describe_log_streams(logGroupName=f"/aws/lambda/{name}")["logStreams"]
+    assert len(streams) == 1 and "[$LATEST]" in streams[0]["logStreamName"]
+    got = logs.get_log_events(
+        logGroupName=f"/aws/lambda/{name}", logStreamName=streams[0]["logStreamName"], startFromHead=True
+    )
+    assert "printed é\n" in [event["message"] for event in got["events"]]
+
+
+def test_aws_logs_tail(node, logs):
+    name = node.create({"app.py": CODE})
+    node.invoke(name, 1)
+    events_of(logs, name, "REPORT")
+    command = [sys.executable, "-m", "awscli", "logs", "tail", f"/aws/lambda/{name}", "--format", "short"]
+    done = subprocess.run(command, env=node.environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "printed é" in done.stdout and "REPORT RequestId: " in done.stdout
