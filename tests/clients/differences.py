@@ -15,7 +15,12 @@ PYTHON = {
     "too-deep": "the words for too deep a value are those of the standard library's encoder",
 }
 
-NODE = {}
+NODE = {
+    "context-without-trace-24": "no trace is no xRayTraceId; AWS's client has an empty one",
+    "logs-json-of-a-tenant-24": "records name the tenant, as they do up to Node.js 22; AWS's client leaves it out",
+    "throws-what-cannot-be-text-24": "the error is reported; AWS's client dies of it",
+    "empty-event-24": "the event is answered with the error; AWS's client dies of it",
+}
 
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _REPEATED = re.compile(r"Previous line repeated \d+ more times")
@@ -30,7 +35,8 @@ _RUNTIME_FRAME = re.compile(r"^[ \u00a0]*File " + _PYTHON_RUNTIME + r".*\n(?:[ \
 _OF_RUNTIME = r"(?:/aws-lambda-ric|/runtimes/node/|node:internal/|node:events|processTicksAndRejections|<anonymous>)"
 _JS_FRAME = re.compile(r"(?:\n|\r|\\n|^)    at [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*", re.M)
 _JS_ELEMENT = re.compile(r",\"    at [^\"]*" + _OF_RUNTIME + r"[^\"]*\"")
-_REQUIRED_FROM = re.compile(r"(?:\n|\r|\\n|^|,\")- [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*(?:\"(?=[,\]]))?", re.M)
+_REQUIRED_FROM = re.compile(r"(?:\n|\r|\\n|^)- [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*", re.M)
+_REQUIRED_ELEMENT = re.compile(r",\"- [^\"]*" + _OF_RUNTIME + r"[^\"]*\"")
 _EXECUTING = re.compile(r"Executing '.*' in function directory '.*'")
 
 # How a function was called is told by its callers.
@@ -43,7 +49,7 @@ _COLLECTED = re.compile(r"^(?:\S+:\d+: )?RuntimeWarning: (?:coroutine|Enable tra
 def normal(text):
     """`text` without times, counts that depend on the depth of our own stack, and AWS's advice on runtime updates."""
     text = _RUNTIME_FRAME.sub("", text)
-    for pattern in (_JS_ELEMENT, _JS_FRAME, _REQUIRED_FROM, _EXECUTING, _CALLED_AS):
+    for pattern in (_JS_ELEMENT, _JS_FRAME, _REQUIRED_ELEMENT, _REQUIRED_FROM, _EXECUTING, _CALLED_AS):
         text = pattern.sub("", text)
     text = _COLLECTED.sub("", text)
     text = _TIME.sub("TIME", text)

@@ -46,7 +46,7 @@ exports.showsContext = async (_event, context) => {
     const { getRemainingTimeInMillis, ...rest } = context;
     const remaining = getRemainingTimeInMillis();
     return {
-        rest,
+        rest: Object.fromEntries(Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1))),
         remaining: remaining > 0 && remaining <= 30000,
         trace: process.env._X_AMZN_TRACE_ID,
         functions: Object.keys(context).filter((name) => typeof context[name] === 'function'),
