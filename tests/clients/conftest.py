@@ -34,6 +34,11 @@ def binary():
     return next((path for path in candidates if path.is_file()), None)
 
 
+def plain():
+    """The environment without what concerns Lambent or AWS: nothing of the developer's gets into a test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("LAMBENT_", "AWS_"))}
+
+
 class Node:
     """A running `lambent serve` with its credentials."""
 
@@ -45,11 +50,12 @@ class Node:
         command = [binary(), "serve", "--listen", "127.0.0.1:0", "--data-dir", str(self.data_dir), *arguments]
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+                command, env=plain(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
             )
         self.endpoint = self._wait_until_ready()
         shown = subprocess.run(
             [binary(), "credentials", "--data-dir", str(self.data_dir), "--format", "env", "--json"],
+            env=plain(),
             stdout=subprocess.PIPE,
             check=True,
         )
@@ -83,7 +89,7 @@ class Node:
     def environment(self):
         """The environment with which AWS's command line and SDKs reach this node."""
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("AWS_")},
+            **plain(),
             "AWS_ACCESS_KEY_ID": self.key["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": self.key["secret_access_key"],
             "AWS_DEFAULT_REGION": self.key["region"],
