@@ -32,7 +32,7 @@ def test_the_road_of_the_readme(node, aws, tmp_path):
     )
     assert created["FunctionName"] == name
     aws("lambda", "wait", "function-active-v2", "--function-name", name)
-    payload = ("--cli-binary-format", "raw-in-base64-out", "--payload", '{"name": "Ada"}')
+    payload = ("--payload", '{"name": "Ada"}')
     answered = aws("lambda", "invoke", "--function-name", name, *payload, "--log-type", "Tail", "out.json")
     assert answered["StatusCode"] == 200 and answered["LogResult"]
     assert json.loads((tmp_path / "out.json").read_text()) == {"hello": "Ada"}

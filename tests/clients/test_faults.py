@@ -91,7 +91,7 @@ def test_large_payloads(node, faulty):
 
 
 def test_an_answer_that_is_too_large(node, faulty):
-    response, answer = node.invoke(faulty, {"kind": "much", "bytes": 6 * MIB})
+    response, answer = node.invoke(faulty, {"kind": "much", "bytes": 7 * MIB})
     assert response["FunctionError"] == "Unhandled"
     assert answer["errorType"] == "Function.ResponseSizeTooLarge"
     assert re.fullmatch(

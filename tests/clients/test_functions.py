@@ -2,12 +2,10 @@
 
 import base64
 import json
-import urllib.error
-import urllib.request
 
 import botocore.exceptions
 import pytest
-from conftest import ROLE, zip_of
+from conftest import ROLE, fetch, zip_of
 
 ECHO = {"app.py": "def handler(event, context):\n    return {'event': event, 'version': context.function_version}\n"}
 
@@ -32,7 +30,7 @@ def test_create_answers_as_aws_does(node, lambda_):
         Handler="app.handler",
         Code={"ZipFile": zip_of(ECHO)},
         Description="d",
-        Environment={"Variables": {"A": "1"}},
+        Environment={"Variables": {"ONE": "1"}},
         Timeout=7,
         MemorySize=256,
     )
@@ -45,7 +43,7 @@ def test_create_answers_as_aws_does(node, lambda_):
     configuration = got["Configuration"]
     assert (configuration["State"], configuration["LastUpdateStatus"]) == ("Active", "Successful")
     assert (configuration["Timeout"], configuration["MemorySize"]) == (7, 256)
-    assert configuration["Environment"] == {"Variables": {"A": "1"}}
+    assert configuration["Environment"] == {"Variables": {"ONE": "1"}}
     assert configuration["CodeSha256"] == created["CodeSha256"]
     assert got["Code"]["RepositoryType"] == "S3"
 
@@ -85,7 +83,7 @@ def test_code_and_configuration_are_updated(node, lambda_):
         Timeout=9,
         RevisionId="00000000-0000-0000-0000-000000000000",
     )
-    lambda_.update_function_configuration(FunctionName=name, Timeout=9, Environment={"Variables": {"B": "2"}})
+    lambda_.update_function_configuration(FunctionName=name, Timeout=9, Environment={"Variables": {"TWO": "2"}})
     lambda_.get_waiter("function_updated_v2").wait(FunctionName=name, WaiterConfig={"Delay": 0.05})
     configuration = lambda_.get_function_configuration(FunctionName=name)
     assert (configuration["Timeout"], configuration["CodeSha256"]) == (9, updated["CodeSha256"])
@@ -166,6 +164,7 @@ def handler(event, context):
 
 def test_containers_are_kept_and_tmp_with_them(node):
     code = """
+import os
 calls = 0
 def handler(event, context):
     global calls
@@ -237,23 +236,19 @@ def handler(event, context):
         Principal="*",
         FunctionUrlAuthType="NONE",
     )
-    with urllib.request.urlopen(made["FunctionUrl"] + "some/path?q=%20x") as response:
-        assert response.status == 201
-        assert (response.headers["x-method"], response.headers["set-cookie"]) == ("GET", "a=b")
-        assert response.read() == b"/some/path?q=%20x"
+    response = fetch(made["FunctionUrl"] + "some/path?q=%20x")
+    assert response.status == 201
+    assert (response.headers["x-method"], response.headers["set-cookie"]) == ("GET", "a=b")
+    assert response.payload == b"/some/path?q=%20x"
     lambda_.delete_function_url_config(FunctionName=name)
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(made["FunctionUrl"])
-    assert caught.value.code in (403, 404)
+    assert fetch(made["FunctionUrl"]).status in (403, 404)
 
 
 def test_a_url_with_iam_refuses_strangers(node, lambda_):
     name = node.create(ECHO)
     made = lambda_.create_function_url_config(FunctionName=name, AuthType="AWS_IAM")
-    with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(made["FunctionUrl"])
-    assert caught.value.code == 403
-    assert json.loads(caught.value.read()) == {"Message": "Forbidden"}
+    refused = fetch(made["FunctionUrl"])
+    assert (refused.status, json.loads(refused.payload)) == (403, {"Message": "Forbidden"})
 
 
 def test_a_deleted_function_is_gone(node, lambda_):
