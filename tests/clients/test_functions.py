@@ -236,6 +236,14 @@ def handler(event, context):
         Principal="*",
         FunctionUrlAuthType="NONE",
     )
+    # Since October 2025 a URL needs this one too.
+    lambda_.add_permission(
+        FunctionName=name,
+        StatementId="open-by-url",
+        Action="lambda:InvokeFunction",
+        Principal="*",
+        InvokedViaFunctionUrl=True,
+    )
     response = fetch(made["FunctionUrl"] + "some/path?q=%20x")
     assert response.status == 201
     assert (response.headers["x-method"], response.headers["set-cookie"]) == ("GET", "a=b")
