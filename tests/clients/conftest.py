@@ -125,10 +125,13 @@ class Node:
         return name
 
     def invoke(self, name, payload=None, **parameters):
-        """Invokes and returns `(response, parsed payload)`."""
+        """Invokes and returns `(response, payload)`, the payload parsed if it is JSON."""
         response = self.client("lambda").invoke(FunctionName=name, Payload=json.dumps(payload).encode(), **parameters)
         body = response["Payload"].read()
-        return response, json.loads(body) if body else None
+        try:
+            return response, json.loads(body) if body else None
+        except ValueError:
+            return response, body
 
     @property
     def python(self):

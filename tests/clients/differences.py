@@ -22,17 +22,23 @@ NODE = {
     "empty-event-24": "the event is answered with the error; AWS's client dies of it",
 }
 
+# In whole containers (`test_official_clients.py`): the answers are the same, the logs are not.
+LOGS = {
+    "too-large-answer": "a refused answer is the platform's to report; AWS's client for Python dies of it",
+}
+
+_TRACE = re.compile(r"Root=[-0-9a-f]+;Parent=[0-9a-f]+;Sampled=[01]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _REPEATED = re.compile(r"Previous line repeated \d+ more times")
 _WARNING = re.compile(r"(LAMBDA_WARNING: Unhandled exception\.)[^\r\"]*")
 
 
 # A frame of a runtime in a Python stack trace, with its line of code and the marks below it.
-_PYTHON_RUNTIME = r'"(?:[^"]*/awslambdaric/|[^"]*/runtimes/python/|<frozen runpy>)[^"]*"'
+_PYTHON_RUNTIME = r'"(?:[^"]*/awslambdaric/|[^"]*/runtimes/python/|/var/runtime/|<frozen runpy>)[^"]*"'
 _RUNTIME_FRAME = re.compile(r"^[ \u00a0]*File " + _PYTHON_RUNTIME + r".*\n(?:[ \u00a0]{4}.*(?:\n|$))*", re.M)
 
 # The same in a JavaScript one: as lines, as lines written in JSON, and as elements of a JSON array.
-_OF_RUNTIME = r"(?:/aws-lambda-ric|/runtimes/node/|node:internal/|node:events|processTicksAndRejections|<anonymous>)"
+_OF_RUNTIME = r"(?:/aws-lambda-ric|/runtimes/node/|/var/runtime/|/var/task/client/|node:internal/|node:events|processTicksAndRejections|<anonymous>)"
 _JS_FRAME = re.compile(r"(?:\n|\r|\\n|^)    at [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*", re.M)
 _JS_ELEMENT = re.compile(r",\"    at [^\"]*" + _OF_RUNTIME + r"[^\"]*\"")
 _REQUIRED_FROM = re.compile(r"(?:\n|\r|\\n|^)- [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*", re.M)
@@ -52,6 +58,6 @@ def normal(text):
     for pattern in (_JS_ELEMENT, _JS_FRAME, _REQUIRED_ELEMENT, _REQUIRED_FROM, _EXECUTING, _CALLED_AS):
         text = pattern.sub("", text)
     text = _COLLECTED.sub("", text)
-    text = _TIME.sub("TIME", text)
+    text = _TRACE.sub("TRACE", _TIME.sub("TIME", text))
     text = _REPEATED.sub("Previous line repeated", text)
     return _WARNING.sub(r"\1", text)

@@ -1,6 +1,7 @@
 """Handlers at the edges."""
 
 import decimal
+import time
 
 
 class Unprintable(Exception):
@@ -25,3 +26,7 @@ def deep(event, context):
     for _ in range(100000):
         value = [value]
     return value
+
+
+def sleeps(event, context):
+    time.sleep(event)
