@@ -122,7 +122,7 @@ fn tell(of: &Shape, shown: &str, path: &str, constraint: &str, found: &mut Vec<S
 /// Which constraints of `shape` a scalar breaks.
 fn broken(shape: &Shape, value: &Value) -> Vec<String> {
     match value {
-        Value::String(text) if matches!(shape.kind, Kind::Blob) => size(shape, text.len() / 4 * 3),
+        Value::String(text) if matches!(shape.kind, Kind::Blob) => size(shape, decoded_length(text)),
         Value::String(text) => {
             let mut broken = size(shape, text.chars().count());
             if !shape.fits_pattern(text) {
@@ -146,6 +146,11 @@ fn broken(shape: &Shape, value: &Value) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// How many bytes a base64 text stands for.
+fn decoded_length(text: &str) -> usize {
+    text.trim_end_matches('=').len() * 3 / 4
 }
 
 fn size(shape: &Shape, length: usize) -> Vec<String> {

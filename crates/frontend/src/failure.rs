@@ -3,6 +3,8 @@
 //! Every subsystem's error becomes a [`Failure`] in exactly one place here. The public text and the cause are apart: the
 //! cause is logged where the failure is made into a response, and never sent.
 
+use std::error::Error as _;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
@@ -164,4 +166,74 @@ impl From<lambent_store::Error> for Failure {
     }
 }
 
-use std::error::Error as _;
+#[cfg(test)]
+mod tests {
+    use lambent_registry::{Error as Registry, State};
+
+    use super::*;
+
+    /// Whether AWS's SDKs try again: on throttling and on what is the service's fault.
+    fn is_retried(failure: &Failure) -> bool {
+        failure.status.is_server_error() || failure.status == StatusCode::TOO_MANY_REQUESTS
+    }
+
+    #[test]
+    fn every_error_has_awss_code_status_and_retryability() {
+        let text = || "text".to_owned();
+        let throttled = lambent_invoker::ThrottleReason::ConcurrentInvocationLimitExceeded;
+        let failures: [(Failure, &str, u16, bool); 22] = [
+            (Registry::InvalidParameterValue(text()).into(), "InvalidParameterValueException", 400, false),
+            (Registry::Validation(text()).into(), "ValidationException", 400, false),
+            (Registry::ResourceNotFound(text()).into(), "ResourceNotFoundException", 404, false),
+            (Registry::ResourceConflict(text()).into(), "ResourceConflictException", 409, false),
+            (Registry::ResourceInUse(text()).into(), "ResourceInUseException", 400, false),
+            (Registry::PreconditionFailed(text()).into(), "PreconditionFailedException", 412, false),
+            (Registry::AccessDenied(text()).into(), "AccessDeniedException", 403, false),
+            (Registry::PolicyLengthExceeded(text()).into(), "PolicyLengthExceededException", 400, false),
+            (Registry::CodeStorageExceeded(text()).into(), "CodeStorageExceededException", 400, false),
+            (Registry::RequestTooLarge(text()).into(), "RequestEntityTooLargeException", 413, false),
+            (Registry::CodeSigningConfigNotFound(text()).into(), "CodeSigningConfigNotFoundException", 404, false),
+            (
+                Registry::ProvisionedConcurrencyConfigNotFound(text()).into(),
+                "ProvisionedConcurrencyConfigNotFoundException",
+                404,
+                false,
+            ),
+            (Registry::TooManyRequests.into(), "TooManyRequestsException", 429, true),
+            (
+                lambent_invoker::Error::NotReady { state: State::Pending }.into(),
+                "ResourceConflictException",
+                409,
+                false,
+            ),
+            (lambent_invoker::Error::Throttled { reason: throttled }.into(), "TooManyRequestsException", 429, true),
+            (lambent_invoker::Error::TooLarge { limit: 1 }.into(), "RequestEntityTooLargeException", 413, false),
+            (lambent_invoker::Error::ShuttingDown.into(), "ServiceException", 503, true),
+            (sigv4::Error::MissingToken.into(), "MissingAuthenticationTokenException", 403, false),
+            (sigv4::Error::UnknownKey.into(), "UnrecognizedClientException", 403, false),
+            (sigv4::Error::Incomplete(text()).into(), "IncompleteSignatureException", 400, false),
+            (sigv4::Error::Invalid(text()).into(), "InvalidSignatureException", 403, false),
+            (Failure::internal(), "ServiceException", 500, true),
+        ];
+        for (failure, code, status, retried) in failures {
+            assert_eq!((failure.code, failure.status.as_u16(), is_retried(&failure)), (code, status, retried));
+            // The model agrees where it knows the error; a node that shuts down is the one exception.
+            if let Some((known, _)) = LAMBDA.error(code).filter(|_| status != 503) {
+                assert_eq!(known, status, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn documents_have_the_members_of_their_shape() {
+        let written = |failure: Failure| Value::Object(failure.document(&LAMBDA)).to_string();
+        assert_eq!(written(Failure::validation("m")), r#"{"message":"m"}"#);
+        assert_eq!(written(Failure::invalid_parameter("m")), r#"{"Type":"User","message":"m"}"#);
+        assert_eq!(written(Failure::new(404, "ResourceNotFoundException", "m")), r#"{"Type":"User","Message":"m"}"#);
+        assert_eq!(written(Failure::internal()).split(',').next(), Some(r#"{"Type":"Service""#));
+        let mut throttled = Failure::new(429, "TooManyRequestsException", "Rate Exceeded.");
+        throttled.reason = Some("ConcurrentInvocationLimitExceeded".to_owned());
+        let document = r#"{"Type":"User","Reason":"ConcurrentInvocationLimitExceeded","message":"Rate Exceeded."}"#;
+        assert_eq!(written(throttled), document);
+    }
+}

@@ -52,8 +52,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
     let log_tail = if text("LogType") == Some("Tail") { LogTail::Tail } else { LogTail::None };
     let payload = if incoming.body.is_empty() { Bytes::from_static(b"{}") } else { incoming.body };
     payload::check(&payload).map_err(Failure::invalid_content)?;
-    let trace = incoming.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let shown_trace = trace.clone();
+    let trace = trace(incoming.headers, incoming.id, service.parts.clock.now());
     let answer = service
         .parts
         .invoker
@@ -64,14 +63,14 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
             payload,
             client_context,
             cognito_identity: None,
-            trace,
+            trace: Some(trace.clone()),
             mode: if streaming { Mode::Streaming { log_tail } } else { Mode::Buffered { log_tail } },
             received_at: incoming.received_at,
         })
         .await?;
     let mut response = if streaming { stream::response(answer, log_tail) } else { buffered(answer).await? };
     set_request_id(response.headers_mut(), incoming.id);
-    if let Some(Ok(trace)) = shown_trace.map(HeaderValue::try_from) {
+    if let Ok(trace) = HeaderValue::try_from(trace) {
         response.headers_mut().insert("x-amzn-trace-id", trace);
     }
     Ok(response)
@@ -104,6 +103,18 @@ fn named(
             "The derived qualifier from the function name does not match the specified qualifier.",
         )),
         (derived, given) => Ok((arn, given.or(derived))),
+    }
+}
+
+/// The trace that the caller sent, or a new one; the invoker adds what is missing of it.
+fn trace(headers: &HeaderMap, id: RequestId, now: jiff::Timestamp) -> String {
+    match headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok()) {
+        Some(sent) if sent.contains("Root=") => sent.to_owned(),
+        _ => {
+            // The request's id is as random as a trace's root has to be.
+            let random: String = id.to_string().chars().filter(char::is_ascii_hexdigit).skip(8).collect();
+            format!("Root=1-{:08x}-{random}", now.as_second())
+        }
     }
 }
 

@@ -24,6 +24,8 @@ mod logs;
 mod model;
 mod pattern;
 mod payload;
+#[cfg(test)]
+mod probe;
 mod request;
 mod respond;
 mod route;

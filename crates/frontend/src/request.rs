@@ -56,9 +56,13 @@ pub(crate) fn read_body(model: &Model, shape: &Shape, body: &[u8]) -> Result<Map
 
 fn payload(model: &Model, shape: &Shape, name: &str, body: &[u8]) -> Result<Map<String, Value>, Failure> {
     let mut input = Map::new();
-    let of = shape.get(name).and_then(|member| model.shape(&member.shape));
-    if let Some(of) = of.filter(|of| of.kind == Kind::Structure && !body.is_empty()) {
-        input.insert(name.to_owned(), structure(model, of, json(body)?)?.into());
+    match shape.get(name).and_then(|member| model.shape(&member.shape)) {
+        Some(of) if of.kind == Kind::Structure && !body.is_empty() => {
+            input.insert(name.to_owned(), structure(model, of, json(body)?)?.into());
+        }
+        // The bytes stay outside; here only stands that there are some, for the check of what is required.
+        Some(of) if of.kind == Kind::Blob => drop(input.insert(name.to_owned(), Value::String(String::new()))),
+        _ => {}
     }
     Ok(input)
 }

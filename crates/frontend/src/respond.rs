@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use lambent_model::RequestId;
 use serde_json::Value;
 
-use crate::model::{Kind, Location, Model, Operation, Shape};
+use crate::model::{Location, Model, Operation};
 
 /// The successful answer of `operation`.
 pub(crate) fn success(model: &Model, operation: &Operation, output: Value, id: RequestId) -> Response {
@@ -33,6 +33,10 @@ pub(crate) fn success(model: &Model, operation: &Operation, output: Value, id: R
             Location::Body | Location::Uri | Location::Query => {}
         }
     }
+    if let Some(shape) = shape {
+        // A type that several operations share may have members that this one has not.
+        fields.retain(|name, _| shape.has(name));
+    }
     let has_body = shape.is_some() && status != StatusCode::NO_CONTENT;
     let body = if has_body { Body::from(Value::Object(fields).to_string()) } else { Body::empty() };
     let mut response = Response::new(body);
@@ -49,30 +53,5 @@ pub(crate) fn success(model: &Model, operation: &Operation, output: Value, id: R
 pub(crate) fn set_request_id(headers: &mut HeaderMap, id: RequestId) {
     if let Ok(value) = HeaderValue::try_from(id.to_string()) {
         headers.insert("x-amzn-requestid", value);
-    }
-}
-
-/// Paths of members in `value` that `shape` does not have.
-pub(crate) fn unknown_members(model: &Model, shape: &Shape, value: &Value) -> Vec<String> {
-    let inner = |name: &Option<String>| name.as_deref().and_then(|name| model.shape(name));
-    let below = |prefix: &str, of: Option<&Shape>, value: &Value| -> Vec<String> {
-        let found = of.map(|of| unknown_members(model, of, value)).unwrap_or_default();
-        found.into_iter().map(|path| format!("{prefix}.{path}")).collect()
-    };
-    match (shape.kind, value) {
-        (Kind::Structure, Value::Object(fields)) => fields
-            .iter()
-            .flat_map(|(name, value)| match shape.get(name) {
-                Some(member) => below(name, model.shape(&member.shape), value),
-                None => vec![name.clone()],
-            })
-            .collect(),
-        (Kind::List, Value::Array(entries)) => {
-            entries.iter().flat_map(|entry| below("[]", inner(&shape.member), entry)).collect()
-        }
-        (Kind::Map, Value::Object(entries)) => {
-            entries.values().flat_map(|entry| below("{}", inner(&shape.value), entry)).collect()
-        }
-        _ => Vec::new(),
     }
 }
