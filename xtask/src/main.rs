@@ -1,7 +1,10 @@
 //! What developers and CI run: `cargo xtask test`, `bench`, `fmt`, `lint`, `functions`, `model`.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod checks;
+mod clients;
+mod docs;
 mod functions;
 mod model;
 mod run;
@@ -21,6 +24,8 @@ struct Cli {
 enum Task {
     /// Run every check that a change must pass, or only the named parts.
     Test(test::TestArgs),
+    /// Measure Lambent beside its peers.
+    Bench(bench::BenchArgs),
     /// Format everything.
     Fmt,
     /// Clippy, with warnings as errors.
@@ -34,6 +39,7 @@ enum Task {
 fn main() -> std::process::ExitCode {
     let result = match Cli::parse().task {
         Task::Test(args) => test::run(&args),
+        Task::Bench(args) => bench::run(&args),
         Task::Fmt => run::cargo(&["fmt", "--all"]),
         Task::Lint => run::cargo(checks::CLIPPY),
         Task::Functions => functions::build(),
@@ -42,7 +48,9 @@ fn main() -> std::process::ExitCode {
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("xtask: {error:#}");
+            if !error.is::<run::Failed>() {
+                eprintln!("xtask: {error:#}");
+            }
             std::process::ExitCode::FAILURE
         }
     }

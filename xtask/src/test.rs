@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{checks, functions, run};
+use crate::{checks, clients, docs, run};
 
 /// Which parts to run.
 #[derive(clap::Args)]
@@ -30,21 +30,51 @@ struct Part {
     run: fn() -> Result<Outcome>,
 }
 
+/// In the order in which they fail fastest.
 const PARTS: &[Part] = &[
     Part { name: "fmt", about: "formatting", run: || passed(run::cargo(&["fmt", "--all", "--check"])) },
     Part { name: "rules", about: "file sizes, unsafe only in sandbox", run: || passed(checks::rules()) },
     Part { name: "clippy", about: "lints", run: || passed(run::cargo(checks::CLIPPY)) },
-    // Before the tests that run them.
-    Part { name: "functions", about: "functions that tests run", run: || passed(functions::build()) },
-    Part {
-        name: "rust",
-        about: "Rust tests of the workspace",
-        run: || passed(run::cargo(&["test", "--workspace", "--quiet"])),
-    },
+    Part { name: "deny", about: "licences, banned crates, sources", run: checks::deny },
+    Part { name: "rust", about: "Rust tests of the workspace", run: rust },
+    Part { name: "python", about: "the Python runtime's own tests", run: clients::python_runtime },
+    Part { name: "node", about: "the Node.js runtime's own tests", run: clients::node_runtime },
+    Part { name: "clients", about: "real AWS clients against a node", run: clients::clients },
+    Part { name: "docs", about: "commands of the documentation", run: docs::commands },
+    Part { name: "demo", about: "the demo, from the command of the README", run: demo },
 ];
 
 fn passed(result: Result<()>) -> Result<Outcome> {
     result.map(|()| Outcome::Passed)
+}
+
+/// As root nothing stands in the way of isolation, so tests that need it may not skip.
+fn rust() -> Result<Outcome> {
+    crate::functions::build()?;
+    let mut cargo = run::command(run::cargo_path());
+    cargo.args(["test", "--workspace", "--quiet"]);
+    if run::is_root() {
+        cargo.env("LAMBENT_TEST_REQUIRE_ISOLATION", "1");
+    }
+    passed(run::check(&mut cargo))
+}
+
+fn demo() -> Result<Outcome> {
+    let data = run::target().join("demo");
+    let mut cargo = run::command(run::cargo_path());
+    cargo.args([
+        "run",
+        "--release",
+        "--quiet",
+        "--",
+        "demo",
+        "--exit",
+        "--json",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+    ]);
+    passed(run::check(cargo.arg(data)))
 }
 
 /// Runs the parts asked for; an error when any failed.
@@ -61,8 +91,7 @@ pub fn run(args: &TestArgs) -> Result<()> {
     for part in PARTS.iter().filter(|part| args.parts.is_empty() || args.parts.iter().any(|name| name == part.name)) {
         println!("== {} ({})", part.name, part.about);
         let begun = Instant::now();
-        let result = (part.run)();
-        let (word, note) = match result {
+        let (word, note) = match (part.run)() {
             Ok(Outcome::Passed) => {
                 done += 1;
                 ("passed", String::new())
@@ -76,10 +105,13 @@ pub fn run(args: &TestArgs) -> Result<()> {
                 ("FAILED", format!("{error:#}"))
             }
         };
-        lines.push(format!("{:10} {word:8} {:6.1} s  {note}", part.name, begun.elapsed().as_secs_f64()));
+        let line = format!("{:10} {word:8} {:6.1} s  {note}", part.name, begun.elapsed().as_secs_f64());
+        println!("{line}");
+        lines.push(line);
     }
     println!();
     lines.iter().for_each(|line| println!("{line}"));
     println!("{done} passed, {failed} failed, {skipped} skipped");
-    if failed > 0 { bail!("{failed} of the parts failed") } else { Ok(()) }
+    // The last line is for machines; what failed stands above it.
+    if failed > 0 { Err(run::Failed.into()) } else { Ok(()) }
 }

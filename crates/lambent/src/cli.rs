@@ -150,7 +150,10 @@ pub struct DeployArgs {
 pub struct InvokeArgs {
     /// Name, partial ARN or ARN, with `:qualifier` or without.
     pub function: String,
-    /// The event, as text. Without it and --payload-file: standard input where that is not a terminal, else `{}`.
+    /// The event. Without it, --payload and --payload-file: standard input where that is not a terminal, else `{}`.
+    #[arg(value_name = "JSON", conflicts_with_all = ["payload", "payload_file"])]
+    pub event: Option<String>,
+    /// The event, the same as the second argument.
     #[arg(long, value_name = "JSON", conflicts_with = "payload_file")]
     pub payload: Option<String>,
     /// The event, from a file; `-` is standard input.

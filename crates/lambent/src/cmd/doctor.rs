@@ -113,7 +113,7 @@ async fn interpreters(config: &Config) -> Finding {
 
 async fn runtimes(config: &Config, scratch: &Path) -> Result<Vec<String>> {
     let chosen = node::sandbox::choose(&Config { data_dir: scratch.to_owned(), ..config.clone() })?;
-    let store = node::open_store(&scratch.join("store"))?;
+    let store = node::open_store(&scratch.join("store")).await?;
     let clock = std::sync::Arc::new(lambent_model::SystemClock);
     let fleet = Fleet::new(
         FleetConfig::new(scratch.join("fleet")),

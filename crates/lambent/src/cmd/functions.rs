@@ -34,7 +34,7 @@ async fn list(client: &Client, json: bool) -> Result<()> {
         return output::json(&Value::Array(functions));
     }
     let rows: Vec<Vec<String>> = functions.iter().map(row).collect();
-    output::table(&["NAME", "RUNTIME", "STATE", "MEMORY", "TIMEOUT", "CODE", "MODIFIED"], &rows)
+    output::table(&["NAME", "RUNTIME", "MEMORY", "TIMEOUT", "CODE", "MODIFIED"], &rows)
 }
 
 fn row(function: &Value) -> Vec<String> {
@@ -43,7 +43,6 @@ fn row(function: &Value) -> Vec<String> {
     vec![
         text("FunctionName"),
         text("Runtime"),
-        text("State"),
         format!("{} MiB", number("MemorySize")),
         format!("{} s", number("Timeout")),
         format!("{} B", number("CodeSize")),

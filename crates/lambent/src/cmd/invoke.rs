@@ -72,7 +72,7 @@ fn as_json(payload: &[u8]) -> Value {
 }
 
 fn payload(args: &InvokeArgs) -> Result<Bytes> {
-    match (&args.payload, &args.payload_file) {
+    match (args.event.as_ref().or(args.payload.as_ref()), &args.payload_file) {
         (Some(text), _) => Ok(Bytes::from(text.clone())),
         (None, Some(path)) if path != Path::new("-") => {
             std::fs::read(path).map(Bytes::from).with_context(|| format!("cannot read {}", path.display()))

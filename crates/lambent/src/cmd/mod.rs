@@ -3,6 +3,7 @@
 mod completions;
 mod config;
 mod credentials;
+mod demo;
 mod deploy;
 mod doctor;
 mod functions;
@@ -32,7 +33,7 @@ pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
     let json = cli.json;
     match cli.command {
         Command::Serve(args) => serve::run(&args, env, json).await,
-        Command::Demo(_) => anyhow::bail!("the demo has not landed yet"),
+        Command::Demo(args) => demo::run(&args, env, json).await,
         Command::Deploy(args) => deploy::run(&args, env, json).await,
         Command::Invoke(args) => invoke::run(&args, env, json).await,
         Command::Logs(args) => logs::run(&args, env, json).await,

@@ -130,7 +130,7 @@ pub struct Logs {
 pub struct Log {
     /// `format`: `text` or `json`. Default `text`. Since 0.1.
     pub format: LogFormat,
-    /// `filter`: least level, or directives of tracing's `EnvFilter`. Default `info`. Since 0.1.
+    /// `filter`: least level, or directives of tracing's `EnvFilter`. Default `info`, for the demo `warn`. Since 0.1.
     pub filter: String,
 }
 
@@ -161,9 +161,9 @@ pub struct Shutdown {
 impl Config {
     /// Reads every key. The order here is the order of `lambent config`.
     pub(super) fn read(reader: &mut Reader<'_>, purpose: Use) -> Result<Self, Error> {
-        let data_dir = match purpose {
-            Use::Serve => DEFAULT_SERVE_DIR,
-            Use::Demo => DEFAULT_DEMO_DIR,
+        let (data_dir, log_filter) = match purpose {
+            Use::Serve => (DEFAULT_SERVE_DIR, "info"),
+            Use::Demo => (DEFAULT_DEMO_DIR, "warn"),
         };
         let listen = reader.value("api.listen", DEFAULT_API)?;
         // Whoever wants any free port for the API surely has no use for a fixed one here.
@@ -187,7 +187,7 @@ impl Config {
             logs: Logs { expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)? },
             log: Log {
                 format: reader.value("log.format", LogFormat::Text)?,
-                filter: reader.value("log.filter", "info".to_owned())?,
+                filter: reader.value("log.filter", log_filter.to_owned())?,
             },
             otlp: Otlp { endpoint: reader.optional("otlp.endpoint")? },
             shutdown: Shutdown { grace: duration(reader, "shutdown.grace", DEFAULT_GRACE)? },

@@ -46,8 +46,11 @@ impl Home {
         if let Some(home) = Self::read(dir)? {
             return Ok(home);
         }
-        let store = super::open_store(dir)?;
-        Self::of_store(&store, account).await
+        match super::open_store(dir).await {
+            Ok(store) => Self::of_store(&store, account).await,
+            // A node that was starting a moment ago has it, and has left its file by now.
+            Err(error) => Self::read(dir)?.ok_or(error),
+        }
     }
 
     async fn of_store(store: &Embedded, account: &AccountId) -> Result<Self> {

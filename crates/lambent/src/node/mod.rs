@@ -38,6 +38,11 @@ pub use home::Home;
 pub use signals::Signals;
 pub use telemetry::Telemetry;
 
+/// How long another process may still have the data directory open.
+const UNLOCKED_WITHIN: Duration = Duration::from_secs(2);
+/// How often that is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// A running node.
 pub struct Node {
     /// Base URL of the Lambda API.
@@ -58,7 +63,7 @@ impl Node {
     /// Builds and joins all parts; returns when the sockets answer.
     pub async fn start(config: &Config, env: &dyn Env, telemetry: &Telemetry) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = open_store(&config.data_dir)?;
+        let store = open_store(&config.data_dir).await?;
         let keys = Keys::open(store.catalog.clone()).await.context("cannot read the access keys")?;
         let root = keys.root(&config.account, clock.now()).await.context("cannot make an access key")?;
         let chosen = sandbox::choose(config)?;
@@ -156,10 +161,22 @@ impl Node {
     }
 }
 
-/// The store in a data directory, made where there is none.
-pub fn open_store(dir: &Path) -> Result<Embedded> {
-    Embedded::open(dir)
-        .with_context(|| format!("cannot use {} as data directory; name another one with --data-dir", dir.display()))
+/// The store in a data directory, made where there is none. Whoever has it open for a moment (`lambent credentials`, a node that is
+/// ending) is waited for.
+pub async fn open_store(dir: &Path) -> Result<Embedded> {
+    let begun = Instant::now();
+    loop {
+        match Embedded::open(dir) {
+            Err(lambent_store::Error::Locked { .. }) if begun.elapsed() < UNLOCKED_WITHIN => {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            opened => {
+                return opened.with_context(|| {
+                    format!("cannot use {} as data directory; name another one with --data-dir", dir.display())
+                });
+            }
+        }
+    }
 }
 
 fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfig {

@@ -1,0 +1,29 @@
+//! `cargo xtask bench`: Lambent beside something that does the same job, on one machine, in one run, turn by turn.
+
+mod install;
+mod load;
+mod report;
+mod servers;
+mod warm;
+
+use anyhow::Result;
+
+/// Which bench, and how it reports.
+#[derive(clap::Args)]
+pub struct BenchArgs {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// Warm invocations, beside the AWS Runtime Interface Emulator.
+    Warm(warm::WarmArgs),
+}
+
+/// Runs a bench.
+pub fn run(args: &BenchArgs) -> Result<()> {
+    match &args.bench {
+        Bench::Warm(args) => warm::run(args),
+    }
+}

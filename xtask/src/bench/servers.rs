@@ -1,0 +1,151 @@
+//! The two things that are compared, each as a process of its own that ends with its handle.
+
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::install::Function;
+
+/// How long a server may take to answer.
+const START_WITHIN: Duration = Duration::from_secs(30);
+
+/// A process that is killed when nobody needs it any more.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Process {
+    /// Resident memory in MiB.
+    fn resident_mib(&self) -> Result<f64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+        Ok(kib / 1024.0)
+    }
+}
+
+/// An access key.
+#[derive(Clone)]
+pub struct Key {
+    /// Its id.
+    pub id: String,
+    /// Its secret.
+    pub secret: String,
+    /// The region to sign for.
+    pub region: String,
+}
+
+/// A node with one function.
+pub struct Lambent {
+    process: Process,
+    /// Where it answers.
+    pub address: SocketAddr,
+    /// Who may call it.
+    pub key: Key,
+    data: tempfile::TempDir,
+    binary: PathBuf,
+}
+
+impl Lambent {
+    /// Starts a node on a fresh data directory.
+    pub fn start(binary: &Path) -> Result<Self> {
+        let data = tempfile::tempdir()?;
+        let mut command = Command::new(binary);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--set", "log.filter=warn", "--data-dir"]).arg(data.path());
+        let mut process =
+            Process(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start lambent")?);
+        let stdout = process.0.stdout.take().context("no standard output")?;
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let url = line.split_whitespace().nth(1).with_context(|| format!("lambent said {line:?}"))?;
+        let address = url.trim_start_matches("http://").parse()?;
+        let shown = output(Command::new(binary).args(["credentials", "--json", "--data-dir"]).arg(data.path()))?;
+        let text = |name: &str| shown.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let key = Key { id: text("access_key_id"), secret: text("secret_access_key"), region: text("region") };
+        Ok(Self { process, address, key, data, binary: binary.to_owned() })
+    }
+
+    /// Creates a function.
+    pub fn deploy(&self, name: &str, function: &Function, memory_mib: u32) -> Result<()> {
+        let mut command = Command::new(&self.binary);
+        command.arg("deploy").arg(&function.dir).args(["--json", "--runtime", "provided.al2023", "--timeout", "30"]);
+        command.args(["--name", name, "--handler", function.handler, "--memory", &memory_mib.to_string()]);
+        output(command.arg("--data-dir").arg(self.data.path())).map(drop)
+    }
+
+    /// Resident memory of the node, without its containers.
+    pub fn resident_mib(&self) -> Result<f64> {
+        self.process.resident_mib()
+    }
+}
+
+impl Drop for Lambent {
+    fn drop(&mut self) {
+        // Asked politely, so that its cells are gone before the next turn begins.
+        let _ = Command::new("kill").args(["-TERM", &self.process.0.id().to_string()]).status();
+        let _ = self.process.0.wait();
+    }
+}
+
+fn output(command: &mut Command) -> Result<Value> {
+    let output = command.stderr(Stdio::inherit()).output()?;
+    if !output.status.success() {
+        bail!("{command:?} failed");
+    }
+    serde_json::from_slice(&output.stdout).context("no JSON")
+}
+
+/// The emulator with one function.
+pub struct Emulator {
+    process: Process,
+    /// Where it answers.
+    pub address: SocketAddr,
+}
+
+impl Emulator {
+    /// Starts the emulator on two free ports.
+    pub fn start(binary: &Path, function: &Function) -> Result<Self> {
+        let (address, runtime_api) = (free_address()?, free_address()?);
+        let mut command = Command::new(binary);
+        command
+            .args(["--log-level", "error", "--runtime-interface-emulator-address", &address.to_string()])
+            .args(["--runtime-api-address", &runtime_api.to_string()])
+            .arg(function.dir.join("bootstrap"))
+            .arg(function.handler)
+            .current_dir(&function.dir)
+            .env("AWS_LAMBDA_FUNCTION_TIMEOUT", "30")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let process = Process(command.spawn().context("cannot start the emulator")?);
+        let begun = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if begun.elapsed() > START_WITHIN {
+                bail!("the emulator does not answer at {address}");
+            }
+            std::thread::yield_now();
+        }
+        Ok(Self { process, address })
+    }
+
+    /// Resident memory of the emulator, without the function.
+    pub fn resident_mib(&self) -> Result<f64> {
+        self.process.resident_mib()
+    }
+}
+
+/// An address that was free a moment ago; the emulator cannot be told to choose one.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
+}

@@ -1,0 +1,141 @@
+//! `cargo xtask bench warm`: warm invocations of the same function under Lambent and under the AWS Runtime Interface Emulator.
+//!
+//! Both run the same `bootstrap` of the same directory. What differs is what each is: Lambent checks a signature on every call and
+//! keeps the function in a cell; the emulator does neither, serves one call at a time and dies on a second at once, so it is measured
+//! with one client only. Runs alternate, so that a machine that slows down slows both.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::install::{self, Function};
+use super::load::{self, Target};
+use super::report::{self, Metric};
+use super::servers::{Emulator, Lambent};
+
+/// How to run it.
+#[derive(clap::Args)]
+pub struct WarmArgs {
+    /// One JSON object a line instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Turns of each.
+    #[arg(long, default_value_t = 5)]
+    runs: usize,
+    /// Calls by one client in a turn.
+    #[arg(long, default_value_t = 2000)]
+    calls: usize,
+    /// Only this case.
+    #[arg(long)]
+    case: Option<String>,
+}
+
+/// Calls before it counts.
+const WARM_UP_CALLS: usize = 300;
+/// Time before it counts; with many clients their containers are made in it.
+const WARM_UP: Duration = Duration::from_secs(6);
+/// Time that counts.
+const COUNTED: Duration = Duration::from_secs(4);
+/// Clients at once, beside one.
+const CROWDS: [usize; 2] = [16, 64];
+/// One whole CPU, so that Lambda's CPU share is not what is measured.
+const MEMORY_OF_ONE_CPU: u32 = 1769;
+/// As much as 64 containers can have on a machine of 24 GiB.
+const MEMORY_IN_A_CROWD: u32 = 320;
+
+/// Everything that one case measured.
+struct Case {
+    function: Function,
+    p50: [Vec<f64>; 2],
+    p99: [Vec<f64>; 2],
+    rate: [Vec<f64>; 2],
+    memory: [Vec<f64>; 2],
+    crowds: Vec<Vec<f64>>,
+}
+
+/// Runs it.
+pub fn run(args: &WarmArgs) -> Result<()> {
+    let emulator = install::emulator()?;
+    let lambent = install::lambent()?;
+    let mut cases: Vec<Case> = [install::python()?, install::rust()?].into_iter().map(Case::new).collect();
+    cases.retain(|case| args.case.as_ref().is_none_or(|wanted| case.function.case == wanted));
+    for turn in 1..=args.runs {
+        for case in &mut cases {
+            eprintln!("turn {turn} of {}: {}", args.runs, case.function.case);
+            case.emulator(&Emulator::start(&emulator, &case.function)?, args.calls)?;
+            case.lambent(&Lambent::start(&lambent)?, args.calls)?;
+        }
+    }
+    let metrics: Vec<Metric> = cases.into_iter().flat_map(Case::metrics).collect();
+    report::print("warm", "aws-lambda-rie", &metrics, args.json);
+    Ok(())
+}
+
+/// Index of Lambent's values.
+const OURS: usize = 0;
+/// Index of the peer's values.
+const THEIRS: usize = 1;
+
+impl Case {
+    fn new(function: Function) -> Self {
+        let empty = || [Vec::new(), Vec::new()];
+        let (p50, p99, rate, memory) = (empty(), empty(), empty(), empty());
+        Self { function, p50, p99, rate, memory, crowds: vec![Vec::new(); CROWDS.len()] }
+    }
+
+    fn emulator(&mut self, emulator: &Emulator, calls: usize) -> Result<()> {
+        let path = "/2015-03-31/functions/function/invocations".to_owned();
+        self.alone(THEIRS, &Target { address: emulator.address, path, key: None }, calls)?;
+        self.memory[THEIRS].push(emulator.resident_mib()?);
+        Ok(())
+    }
+
+    fn lambent(&mut self, node: &Lambent, calls: usize) -> Result<()> {
+        node.deploy("alone", &self.function, MEMORY_OF_ONE_CPU)?;
+        let target = |name: &str| Target {
+            address: node.address,
+            path: format!("/2015-03-31/functions/{name}/invocations"),
+            key: Some(node.key.clone()),
+        };
+        self.alone(OURS, &target("alone"), calls)?;
+        self.memory[OURS].push(node.resident_mib()?);
+        node.deploy("crowd", &self.function, MEMORY_IN_A_CROWD)?;
+        for (clients, rates) in CROWDS.into_iter().zip(&mut self.crowds) {
+            rates.push(load::throughput(&target("crowd"), clients, WARM_UP, COUNTED)?);
+        }
+        Ok(())
+    }
+
+    /// What one client sees.
+    fn alone(&mut self, whose: usize, target: &Target, calls: usize) -> Result<()> {
+        let sorted = load::latencies(target, WARM_UP_CALLS, calls)?;
+        let total: Duration = sorted.iter().sum();
+        let at = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
+            sorted.get(rank).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
+        };
+        self.p50[whose].push(at(50));
+        self.p99[whose].push(at(99));
+        #[expect(clippy::cast_precision_loss, reason = "far fewer calls than a float can count")]
+        self.rate[whose].push(sorted.len() as f64 / total.as_secs_f64());
+        Ok(())
+    }
+
+    fn metrics(self) -> Vec<Metric> {
+        let case = self.function.case;
+        let both = |name: &str, unit, [lambent, peer]: [Vec<f64>; 2]| Metric {
+            case,
+            name: name.to_owned(),
+            unit,
+            lambent,
+            peer,
+        };
+        let mut metrics =
+            vec![both("p50", "ms", self.p50), both("p99", "ms", self.p99), both("calls_per_second", "1/s", self.rate)];
+        for (clients, lambent) in CROWDS.into_iter().zip(self.crowds) {
+            metrics.push(both(&format!("calls_per_second_{clients}"), "1/s", [lambent, Vec::new()]));
+        }
+        metrics.push(both("resident_memory", "MiB", self.memory));
+        metrics
+    }
+}
