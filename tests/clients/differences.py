@@ -38,7 +38,8 @@ _PYTHON_RUNTIME = r'"(?:[^"]*/awslambdaric/|[^"]*/runtimes/python/|/var/runtime/
 _RUNTIME_FRAME = re.compile(r"^[ \u00a0]*File " + _PYTHON_RUNTIME + r".*\n(?:[ \u00a0]{4}.*(?:\n|$))*", re.M)
 
 # The same in a JavaScript one: as lines, as lines written in JSON, and as elements of a JSON array.
-_OF_RUNTIME = r"(?:/aws-lambda-ric|/runtimes/node/|/var/runtime/|/var/task/client/|node:internal/|node:events|processTicksAndRejections|<anonymous>)"
+_OURS_OR_THEIRS = r"/aws-lambda-ric|/runtimes/node/|/var/runtime/|/var/task/client/"
+_OF_RUNTIME = rf"(?:{_OURS_OR_THEIRS}|node:internal/|node:events|processTicksAndRejections|<anonymous>)"
 _JS_FRAME = re.compile(r"(?:\n|\r|\\n|^)    at [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*", re.M)
 _JS_ELEMENT = re.compile(r",\"    at [^\"]*" + _OF_RUNTIME + r"[^\"]*\"")
 _REQUIRED_FROM = re.compile(r"(?:\n|\r|\\n|^)- [^\"\n\r\\]*" + _OF_RUNTIME + r"[^\"\n\r\\]*", re.M)

@@ -174,7 +174,10 @@ def handler(event, context):
     return [calls, os.path.getsize("/tmp/kept")]
 """
     name = node.create({"app.py": code})
-    assert [node.invoke(name)[1] for _ in range(3)] == [[1, 1], [2, 2], [3, 3]]
+    # A call that comes while the last one's container is not quite free may get another.
+    answers = [node.invoke(name)[1] for _ in range(10)]
+    assert all(calls == size for calls, size in answers)
+    assert max(calls for calls, _ in answers) >= 5, answers
 
 
 def test_client_context_and_log_tail(node):

@@ -97,8 +97,8 @@ def awslambdaric():
     return files
 
 
-# A wrapper gets the runtime's command as its arguments, of which it takes the interpreter: one that is not below /usr is
-# visible in the containers of its own runtime only.
+# A wrapper gets the runtime's command as its arguments, of which this one takes the interpreter. An interpreter that is
+# not below /usr is visible in the containers of its own runtime only, so a `bootstrap` could not start it.
 WRAPPER = '#!/bin/sh\nexec "$1" {} "$_HANDLER"\n'
 
 
