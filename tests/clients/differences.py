@@ -19,6 +19,12 @@ NODE = {
     "context-without-trace-24": "no trace is no xRayTraceId; AWS's client has an empty one",
     "logs-json-of-a-tenant-24": "records name the tenant, as they do up to Node.js 22; AWS's client leaves it out",
     "throws-what-cannot-be-text-24": "the error is reported; AWS's client dies of it",
+    "throws-what-cannot-be-text-20": "the error keeps AWS's own words for this; its client trips over it first",
+    "syntax-error-20": "the stack shows the line at fault, as from Node.js 24 on",
+    "callback-fails-20": "an error made of another value has no stack, which would show only who called back",
+    "context-done-20": "an error made of another value has no stack",
+    "context-fail-20": "an error made of another value has no stack",
+    "callback-cannot-be-json-20": "the invocation fails; AWS's client ends the process as well",
     "empty-event-24": "the event is answered with the error; AWS's client dies of it",
 }
 
@@ -46,6 +52,8 @@ _REQUIRED_FROM = re.compile(r"(?:\n|\r|\\n|^)- [^\"\n\r\\]*" + _OF_RUNTIME + r"[
 _REQUIRED_ELEMENT = re.compile(r",\"- [^\"]*" + _OF_RUNTIME + r"[^\"]*\"")
 _EXECUTING = re.compile(r"Executing '.*' in function directory '.*'")
 
+# Whether the name of a runtime's own error is a property of the error or of its class.
+_OWN_NAME = re.compile(r',"name":"Runtime\.\w+"')
 # How a function was called is told by its callers.
 _CALLED_AS = re.compile(r" \[as handler\]|(?<=at )(?:\w+\.)(?=handler \()")
 
@@ -56,7 +64,7 @@ _COLLECTED = re.compile(r"^(?:\S+:\d+: )?RuntimeWarning: (?:coroutine|Enable tra
 def normal(text):
     """`text` without times, counts that depend on the depth of our own stack, and AWS's advice on runtime updates."""
     text = _RUNTIME_FRAME.sub("", text)
-    for pattern in (_JS_ELEMENT, _JS_FRAME, _REQUIRED_ELEMENT, _REQUIRED_FROM, _EXECUTING, _CALLED_AS):
+    for pattern in (_JS_ELEMENT, _JS_FRAME, _REQUIRED_ELEMENT, _REQUIRED_FROM, _EXECUTING, _CALLED_AS, _OWN_NAME):
         text = pattern.sub("", text)
     text = _COLLECTED.sub("", text)
     text = _TRACE.sub("TRACE", _TIME.sub("TIME", text))

@@ -129,7 +129,7 @@ def observe(command, case, task_root):
             seen["outcomes"].append(shown(outcome))
             seen["exit"] = runtime.exit_status()
     seen["frames"] = [(hex(kind), normal_line(text)) for kind, text in runtime.frames()]
-    seen["stdout"] = sorted(map(normal_line, runtime.stdout.split("\n")), key=str)
+    seen["stdout"] = sorted(filter(None, map(normal_line, runtime.stdout.split("\n"))), key=str)
     seen["stderr"] = differences.normal(runtime.stderr)
     return seen
 

@@ -21,9 +21,10 @@ class UserCodeSyntaxError extends runtimeError('UserCodeSyntaxError') {
 }
 
 class UnhandledPromiseRejection extends runtimeError('UnhandledPromiseRejection') {
-    constructor(reason) {
+    constructor(reason, promise) {
         super(String(reason));
         this.reason = reason;
+        this.promise = promise;
     }
 }
 

@@ -26,6 +26,10 @@ const logs = require('./logs.cjs');
 const store = require('./store.cjs');
 const streaming = require('./streaming.cjs');
 
+// Exit statuses, up to Node.js 22.
+const UNHANDLED = 128;
+const UNCAUGHT = 129;
+
 const legacy = Number(process.versions.node.split('.')[0]) < 24;
 
 async function main() {
@@ -46,7 +50,7 @@ async function main() {
         // The label is AWS's, which people search their logs for.
         logs.error(legacy ? 'Uncaught Exception' : 'Init Error', error);
         await client.failInit(error);
-        process.exit(1);
+        process.exit(legacy ? UNCAUGHT : 1);
     }
     await serve(client, loaded);
 }
@@ -89,9 +93,9 @@ function reportUncaught(client) {
             process.exit(status);
         }
     };
-    process.on('uncaughtException', (error) => report('Uncaught Exception', error, 129));
-    process.on('unhandledRejection', (reason) => {
-        report('Unhandled Promise Rejection', new errors.UnhandledPromiseRejection(reason), 128);
+    process.on('uncaughtException', (error) => report('Uncaught Exception', error, UNCAUGHT));
+    process.on('unhandledRejection', (reason, promise) => {
+        report('Unhandled Promise Rejection', new errors.UnhandledPromiseRejection(reason, promise), UNHANDLED);
     });
 }
 

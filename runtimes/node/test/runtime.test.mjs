@@ -65,7 +65,7 @@ test('what is wrong with a handler is named', async () => {
             const document = JSON.parse(body);
             assert.equal(document.errorType, type);
             assert.match(document.errorMessage, message);
-            assert.deepEqual(await outcome(), { kind: 'exit', status: 1 });
+            assert.deepEqual(await outcome(), { kind: 'exit', status: legacy ? 129 : 1 });
         });
     }
 });
