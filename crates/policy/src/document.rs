@@ -172,7 +172,8 @@ impl Document {
         decision
     }
 
-    /// Whether some statement allows everybody, with no condition that narrows it to an account, organisation or source.
+    /// Whether some statement allows everybody, with no condition that narrows it to an account, organisation or
+    /// source.
     pub fn is_public(&self) -> bool {
         self.statement.iter().any(|statement| {
             statement.effect == Effect::Allow

@@ -152,7 +152,8 @@ impl Registry {
         format!("{}/_lambent/code/{digest}?expires={expires}&signature={signature}", self.settings.endpoint)
     }
 
-    /// The zip behind a `Code.Location` or `Content.Location` link (`ENDPOINT/_lambent/code/DIGEST?expires=&signature=`).
+    /// The zip behind a `Code.Location` or `Content.Location` link
+    /// (`ENDPOINT/_lambent/code/DIGEST?expires=&signature=`).
     pub async fn download(&self, digest: &str, expires: i64, signature: &str) -> Result<Bytes, Error> {
         let refused = || Error::AccessDenied("Request has expired".to_owned());
         let tag = hex::decode(signature).map_err(|_| refused())?;

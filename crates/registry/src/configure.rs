@@ -1,8 +1,8 @@
 //! From what a caller asks for to what a version is: AWS's checks that need more than the request's own constraints.
 //!
-//! Settings whose promise this system could not keep (VPCs, file systems, customer keys, images, ...) are refused rather
-//! than stored. `SnapStart` is stored, as it promises speed only; its status then says `Off`. A dead-letter target is
-//! stored for the asynchronous invocations to come, which nothing accepts before they are built.
+//! Settings whose promise this system could not keep (VPCs, file systems, customer keys, images, ...) are refused
+//! rather than stored. `SnapStart` is stored, as it promises speed only; its status then says `Off`. A dead-letter
+//! target is stored for the asynchronous invocations to come, which nothing accepts before they are built.
 
 use std::collections::BTreeMap;
 
@@ -128,8 +128,8 @@ impl Configured {
             return Ok(());
         }
         invalid(format!(
-            "Function code combined with layers exceeds the maximum allowed size of {} bytes. The actual size is {total} \
-             bytes.",
+            "Function code combined with layers exceeds the maximum allowed size of {} bytes. The actual size is \
+             {total} bytes.",
             limits::UNZIPPED_CODE_BYTES
         ))
     }
@@ -165,8 +165,8 @@ impl Registry {
         }
         if RETIRED_RUNTIMES.contains(&name) {
             return invalid(format!(
-                "The runtime parameter of {name} is no longer supported for creating or updating AWS Lambda functions. We \
-                 recommend you use a supported runtime while creating or updating functions."
+                "The runtime parameter of {name} is no longer supported for creating or updating AWS Lambda functions. \
+                 We recommend you use a supported runtime while creating or updating functions."
             ));
         }
         if AWS_RUNTIMES.split(", ").any(|known| known == name) {
@@ -177,8 +177,8 @@ impl Registry {
             return invalid(format!("The runtime {name} is not on this machine. It has: [{}].", names.join(", ")));
         }
         invalid(format!(
-            "Value {name} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: [{AWS_RUNTIMES}] \
-             or be a valid ARN"
+            "Value {name} at 'runtime' failed to satisfy constraint: Member must satisfy enum value set: \
+             [{AWS_RUNTIMES}] or be a valid ARN"
         ))
     }
 
@@ -252,8 +252,8 @@ fn check_environment(variables: &BTreeMap<String, String>) -> Result<(), Error> 
                  provided";
     if !reserved.is_empty() {
         return invalid(format!(
-            "{begin} contains reserved keys that are currently not supported for modification. Reserved keys used in this \
-             request: {}",
+            "{begin} contains reserved keys that are currently not supported for modification. Reserved keys used in \
+             this request: {}",
             reserved.join(", ")
         ));
     }
@@ -285,8 +285,8 @@ fn logging(arn: &FunctionArn, before: &Logging, asked: &LoggingConfig) -> Result
     };
     match format {
         LogFormat::Text if asked.application_log_level.is_some() || asked.system_log_level.is_some() => invalid(
-            "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change the \
-             LogFormat to \"JSON\" and try again.",
+            "LogLevel is not supported when LogFormat is set to \"Text\". Remove LogLevel from your request or change \
+             the LogFormat to \"JSON\" and try again.",
         ),
         LogFormat::Text => Ok(Logging { group, format, application_level: None, system_level: None }),
         LogFormat::Json => Ok(Logging {

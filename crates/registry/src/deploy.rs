@@ -1,7 +1,8 @@
 //! Getting code ready behind the caller's back, and writing down what came of it.
 //!
-//! A version that is [`Pending`](Lifecycle::Pending) or [`Updating`](Lifecycle::Updating) in the catalog is being prepared
-//! by a task, or will be after the next start ([`take_up`]): the catalog is the only list of what is to be done.
+//! A version that is [`Pending`](Lifecycle::Pending) or [`Updating`](Lifecycle::Updating) in the catalog is being
+//! prepared by a task, or will be after the next start ([`take_up`]): the catalog is the only list of what is to be
+//! done.
 
 use std::sync::Arc;
 use std::time::Duration;

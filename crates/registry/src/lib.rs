@@ -1,8 +1,8 @@
 //! The control plane: functions, versions, aliases, layers and what belongs to them.
 //!
 //! State is documents in a [`Catalog`] and code in [`Blobs`]; what runs is read from an in-memory snapshot that a watch
-//! of the catalog keeps fresh ([`Registry::resolve`] does no I/O and takes no lock). Each operation of the Lambda API is
-//! one method with AWS's input and output shapes; [`Error`] says what AWS would say.
+//! of the catalog keeps fresh ([`Registry::resolve`] does no I/O and takes no lock). Each operation of the Lambda API
+//! is one method with AWS's input and output shapes; [`Error`] says what AWS would say.
 #![forbid(unsafe_code)]
 
 mod code;

@@ -98,8 +98,8 @@ impl Registry {
 /// AWS's refusal of a caller from another account.
 pub(crate) fn denied(caller: &Caller, action: &str, resource: &str) -> Error {
     Error::AccessDenied(format!(
-        "User: {} is not authorized to perform: {action} on resource: {resource} because no resource-based policy allows \
-         the {action} action",
+        "User: {} is not authorized to perform: {action} on resource: {resource} because no resource-based policy \
+         allows the {action} action",
         caller.arn
     ))
 }

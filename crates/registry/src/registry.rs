@@ -231,7 +231,8 @@ impl Registry {
         &self.settings
     }
 
-    /// Ends background work. What was acknowledged is in the store; what is being prepared is taken up at the next start.
+    /// Ends background work. What was acknowledged is in the store; what is being prepared is taken up at the next
+    /// start.
     pub async fn shutdown(&self) {
         self.stop.cancel();
         self.tasks.close();

@@ -1,9 +1,9 @@
 //! Forgetting code that nothing refers to any more.
 //!
 //! A sweep lists the blobs, then deletes those that no document names. It must not take one that is being uploaded: a
-//! blob is *held* from before it is written until its commit is in the snapshot, and a sweep spares what was held at any
-//! time since it began. While it looks and deletes, no upload writes ([`Registry::sweeping`]); so an upload either comes
-//! first and is spared, or comes after and writes the blob anew.
+//! blob is *held* from before it is written until its commit is in the snapshot, and a sweep spares what was held at
+//! any time since it began. While it looks and deletes, no upload writes ([`Registry::sweeping`]); so an upload either
+//! comes first and is spared, or comes after and writes the blob anew.
 
 use std::collections::HashSet;
 use std::sync::Arc;

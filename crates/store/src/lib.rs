@@ -1,8 +1,8 @@
 //! Ports to durable state, and their back ends.
 //!
-//! A port is a promise, not a database: [`Catalog`] keeps versioned documents, [`Blobs`] keeps content under its digest,
-//! [`Logs`] keeps what functions and the platform wrote. Each back end passes the same conformance suite (`tests/it`).
-//! The embedded back end is SQLite and plain files under one directory; [`Embedded`] opens it.
+//! A port is a promise, not a database: [`Catalog`] keeps versioned documents, [`Blobs`] keeps content under its
+//! digest, [`Logs`] keeps what functions and the platform wrote. Each back end passes the same conformance suite
+//! (`tests/it`). The embedded back end is SQLite and plain files under one directory; [`Embedded`] opens it.
 //! [`package`] reads the zips that strangers send.
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! Code packages: zips that strangers send.
 //!
-//! [`check`] reads a package to its end and says whether [`unpack`] would take it; both walk the same plan, so they cannot
-//! disagree. What a package may be:
+//! [`check`] reads a package to its end and says whether [`unpack`] would take it; both walk the same plan, so they
+//! cannot disagree. What a package may be:
 //!
 //! - paths stay inside: none is absolute, has `..`, or goes through another entry that is no directory;
 //! - no path twice, however it is spelled;

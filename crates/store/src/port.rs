@@ -72,7 +72,8 @@ pub trait Catalog: Send + Sync + 'static {
     async fn commit(&self, writes: Vec<Write>) -> Result<u64, Error>;
 
     /// What there is under `prefix`, [`Change::Ready`], then every later change in commit order. A commit's changes are
-    /// sent before the commit returns. The channel is bounded by nothing but the watcher's pace; a watcher must keep up.
+    /// sent before the commit returns. The channel is bounded by nothing but the watcher's pace; a watcher must keep
+    /// up.
     async fn watch(&self, prefix: &str) -> Result<mpsc::UnboundedReceiver<Change>, Error>;
 }
 
@@ -170,8 +171,8 @@ pub struct LogQuery {
     pub limit: usize,
 }
 
-/// What functions and the platform wrote. Appending is fast and durable at the next batch, not at each line: losing the last
-/// instant of logs in a power cut is accepted, losing order or whole lines otherwise is not.
+/// What functions and the platform wrote. Appending is fast and durable at the next batch, not at each line: losing the
+/// last instant of logs in a power cut is accepted, losing order or whole lines otherwise is not.
 #[async_trait]
 pub trait Logs: Send + Sync + 'static {
     /// Appends all of `events`, in order.

@@ -42,9 +42,9 @@ fn routing(
     let Some((other, share)) = weights.into_iter().next() else { return Ok(None) };
     if !(0.0..=1.0).contains(&share) {
         return Err(Error::Validation(format!(
-            "1 validation error detected: Value '{{{other}={share:?}}}' at 'routingConfig.additionalVersionWeights' failed \
-             to satisfy constraint: Map value must satisfy constraint: [Member must have value less than or equal to 1.0, \
-             Member must have value greater than or equal to 0.0, Member must not be null]"
+            "1 validation error detected: Value '{{{other}={share:?}}}' at 'routingConfig.additionalVersionWeights' \
+             failed to satisfy constraint: Map value must satisfy constraint: [Member must have value less than or \
+             equal to 1.0, Member must have value greater than or equal to 0.0, Member must not be null]"
         )));
     }
     if other == main.to_string() {
@@ -57,9 +57,9 @@ fn routing(
     }
     if !other.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Error::Validation(format!(
-            "1 validation error detected: Value '{{{other}={share:?}}}' at 'routingConfig.additionalVersionWeights' failed \
-             to satisfy constraint: Map keys must satisfy constraint: [Member must have length less than or equal to 1024, \
-             Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+]"
+            "1 validation error detected: Value '{{{other}={share:?}}}' at 'routingConfig.additionalVersionWeights' \
+             failed to satisfy constraint: Map keys must satisfy constraint: [Member must have length less than or \
+             equal to 1024, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: [0-9]+]"
         )));
     }
     Ok(Some((version(function, &other)?, share)))

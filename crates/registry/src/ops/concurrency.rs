@@ -51,8 +51,8 @@ impl Registry {
         let Target { arn, qualifier } = self.locate(caller, "PutFunctionConcurrency", &request.function_name, None)?;
         if qualifier.is_some() {
             return invalid(
-                "This operation is permitted on Lambda functions only. Aliases and versions do not support this operation. \
-                 Please specify either a function name or an unqualified function ARN.",
+                "This operation is permitted on Lambda functions only. Aliases and versions do not support this \
+                 operation. Please specify either a function name or an unqualified function ARN.",
             );
         }
         let asked = request.reserved_concurrent_executions;
@@ -63,8 +63,8 @@ impl Registry {
             let left = self.unreserved(&arn.account, Some(&arn));
             if asked > 0 && left.saturating_sub(asked) < limits::UNRESERVED_CONCURRENCY_MINIMUM {
                 return invalid(format!(
-                    "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution \
-                     below its minimum value of [{}].",
+                    "Specified ReservedConcurrentExecutions for function decreases account's \
+                     UnreservedConcurrentExecution below its minimum value of [{}].",
                     limits::UNRESERVED_CONCURRENCY_MINIMUM
                 ));
             }
@@ -198,8 +198,8 @@ impl Registry {
             }
             None if unreserved - asked < limits::UNRESERVED_CONCURRENCY_MINIMUM => {
                 return invalid(format!(
-                    "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below \
-                     its minimum value of [{}].",
+                    "Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution \
+                     below its minimum value of [{}].",
                     limits::UNRESERVED_CONCURRENCY_MINIMUM
                 ));
             }

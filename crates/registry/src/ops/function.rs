@@ -127,8 +127,8 @@ impl Registry {
         let bare = name.rsplit(':').next().unwrap_or(name);
         if bare.parse::<FunctionName>().is_err() && bare.len() > 64 {
             return Err(Error::InvalidParameterValue(format!(
-                "1 validation error detected: Value '{bare}' at 'functionName' failed to satisfy constraint: Member must \
-                 have length less than or equal to 64"
+                "1 validation error detected: Value '{bare}' at 'functionName' failed to satisfy constraint: Member \
+                 must have length less than or equal to 64"
             )));
         }
         let target = self.locate(caller, "CreateFunction", name, None)?;
@@ -338,8 +338,8 @@ impl Registry {
         let signing: Signing = super::signing::find_to_use(self, &arn.account, signing)?;
         if signing.policies.untrusted_artifact_on_deployment.as_deref() == Some("Enforce") {
             return Err(Error::CodeVerificationFailed(
-                "The code signature failed one or more of the validation checks for signature mismatch or expiry, and the \
-                 code signing policy is set to ENFORCE. Lambda blocks the deployment."
+                "The code signature failed one or more of the validation checks for signature mismatch or expiry, and \
+                 the code signing policy is set to ENFORCE. Lambda blocks the deployment."
                     .to_owned(),
             ));
         }
@@ -453,8 +453,8 @@ pub(super) fn check_sha256(asked: Option<&String>, latest: &Config) -> Result<()
     let actual = sha256_text(&latest.settings.code);
     match asked {
         Some(asked) if *asked != actual => Err(Error::InvalidParameterValue(format!(
-            "CodeSHA256 ({asked}) is different from current CodeSHA256 in $LATEST ({actual}). Please try again with the \
-             CodeSHA256 in $LATEST."
+            "CodeSHA256 ({asked}) is different from current CodeSHA256 in $LATEST ({actual}). Please try again with \
+             the CodeSHA256 in $LATEST."
         ))),
         _ => Ok(()),
     }

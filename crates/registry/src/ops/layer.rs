@@ -19,8 +19,8 @@ use crate::{Caller, Error, Registry, key};
 
 const PAGE: usize = 50;
 const ACTION: &str = "lambda:GetLayerVersion";
-const WRONG_REVISION: &str = "The Revision Id provided does not match the latest Revision Id. Call the GetLayerPolicy API \
-     to retrieve the latest Revision Id";
+const WRONG_REVISION: &str = "The Revision Id provided does not match the latest Revision Id. Call the GetLayerPolicy \
+     API to retrieve the latest Revision Id";
 
 fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidParameterValue(text.into()))
@@ -160,8 +160,8 @@ impl Registry {
             let version = layer.value.versions.get(&number).ok_or_else(absent)?;
             if let Some((_, other)) = layers.iter().find(|(key, _)| *key == named.key()) {
                 return invalid(format!(
-                    "Two different versions of the same layer are not allowed to be referenced in the same function. {} and \
-                     {arn} are versions of the same layer.",
+                    "Two different versions of the same layer are not allowed to be referenced in the same function. \
+                     {} and {arn} are versions of the same layer.",
                     other.layer.arn
                 ));
             }

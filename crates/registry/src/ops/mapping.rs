@@ -73,8 +73,8 @@ fn check_start(source: Source, request: &CreateEventSourceMappingRequest) -> Res
     let start = request.starting_position.as_deref();
     match (source, start) {
         (Source::Kinesis | Source::DynamoDb, None) => invalid(
-            "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must not be \
-             null.",
+            "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must \
+             not be null.",
         ),
         (Source::DynamoDb, Some("AT_TIMESTAMP")) => invalid(format!(
             "Unsupported starting position for arn type: {}",
@@ -144,8 +144,8 @@ fn conflict(source: Source, request: &CreateEventSourceMappingRequest, arn: &Fun
             arn.name
         ),
         Source::Kafka => format!(
-            "An event source mapping with event source (\"{from}\"), function (\"{arn}\"), topics (\"{}\") already exists. \
-             {end}",
+            "An event source mapping with event source (\"{from}\"), function (\"{arn}\"), topics (\"{}\") already \
+             exists. {end}",
             request.topics.clone().unwrap_or_default().join(",")
         ),
         Source::Kinesis | Source::DynamoDb | Source::Mq | Source::DocumentDb => format!(

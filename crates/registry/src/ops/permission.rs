@@ -39,8 +39,8 @@ pub(super) fn add(policy: &mut Document, statement: Statement) -> Result<(), Err
     let sid = statement.sid.clone().unwrap_or_default();
     if policy.statement(&sid).is_some() {
         return Err(Error::ResourceConflict(format!(
-            "The statement id ({sid}) provided already exists. Please provide a new statement id, or remove the existing \
-             statement."
+            "The statement id ({sid}) provided already exists. Please provide a new statement id, or remove the \
+             existing statement."
         )));
     }
     policy.statement.push(statement);
@@ -144,8 +144,8 @@ impl Registry {
             return Err(Error::InvalidParameterValue(text.to_owned()));
         }
         self.change(&arn, |function, draft| {
-            let text = "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve \
-                        the latest Revision Id";
+            let text = "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to \
+                        retrieve the latest Revision Id";
             check_revision(request.revision_id.as_ref(), revision(function, qualifier.as_ref())?, text)?;
             let statement = Statement {
                 sid: Some(request.statement_id.clone()),

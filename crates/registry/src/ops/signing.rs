@@ -27,7 +27,8 @@ pub(super) fn find_to_use(registry: &Registry, account: &AccountId, arn: &str) -
     let kept = registry.snapshot.signings.get(&key_of(account, arn)).filter(|kept| kept.value.arn == arn);
     kept.map(|kept| kept.value.clone()).ok_or_else(|| {
         Error::CodeSigningConfigNotFound(format!(
-            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: {arn}."
+            "The code signing configuration cannot be found. Check that the provided configuration is not deleted: \
+             {arn}."
         ))
     })
 }

@@ -44,8 +44,8 @@ fn tagged(registry: &Registry, caller: &Caller, resource: &str) -> Result<Tagged
     let parts: Vec<&str> = resource.split(':').collect();
     let bad = || {
         Error::Validation(format!(
-            "1 validation error detected: Value '{resource}' at 'resource' failed to satisfy constraint: Member must be the \
-             ARN of a function, a layer, an event source mapping or a code signing configuration"
+            "1 validation error detected: Value '{resource}' at 'resource' failed to satisfy constraint: Member must \
+             be the ARN of a function, a layer, an event source mapping or a code signing configuration"
         ))
     };
     let ["arn", _, "lambda", region, account, kind, name, rest @ ..] = parts.as_slice() else { return Err(bad()) };
@@ -89,7 +89,8 @@ impl Registry {
     pub async fn untag_resource(&self, caller: &Caller, request: UntagResourceRequest) -> Result<(), Error> {
         if request.tag_keys.is_empty() {
             return Err(Error::Validation(
-                "1 validation error detected: Value null at 'tagKeys' failed to satisfy constraint: Member must not be null"
+                "1 validation error detected: Value null at 'tagKeys' failed to satisfy constraint: Member must not \
+                 be null"
                     .to_owned(),
             ));
         }

@@ -1,9 +1,9 @@
 //! What the control-plane operations take and answer: AWS's shapes under AWS's names.
 //!
-//! Members are spelled as Rust spells them and (de)serialise as AWS spells them, so a front end builds an input from one
-//! JSON object (labels, query and body merged) and writes an output as it is. Values were validated against the service
-//! model's constraints before they come here. Structures that this system keeps and echoes without reading them are
-//! [`serde_json::Value`].
+//! Members are spelled as Rust spells them and (de)serialise as AWS spells them, so a front end builds an input from
+//! one JSON object (labels, query and body merged) and writes an output as it is. Values were validated against the
+//! service model's constraints before they come here. Structures that this system keeps and echoes without reading them
+//! are [`serde_json::Value`].
 #![allow(missing_docs, reason = "the members are AWS's; its API reference describes them")]
 
 mod alias;

@@ -71,7 +71,8 @@ async fn what_no_alias_can_be() {
         (create("a", "1", &[("10", 0.5)]), not_found),
         (
             create("taken", "1", &[]),
-            "409 ResourceConflictException: Alias already exists: arn:aws:lambda:us-east-1:000000000000:function:f:taken",
+            "409 ResourceConflictException: Alias already exists: \
+             arn:aws:lambda:us-east-1:000000000000:function:f:taken",
         ),
         (
             create("a", "1", &[("1", 0.5)]),

@@ -48,7 +48,10 @@ async fn what_layers_a_function_cannot_use() {
     publish(&world, "lib").await;
     let lib = "arn:aws:lambda:us-east-1:000000000000:layer:lib";
     for (layers, text) in [
-        (vec![format!("{lib}:9")], format!("400 InvalidParameterValueException: Layer version {lib}:9 does not exist.")),
+        (
+            vec![format!("{lib}:9")],
+            format!("400 InvalidParameterValueException: Layer version {lib}:9 does not exist."),
+        ),
         (
             vec![format!("{lib}:1"), format!("{lib}:2")],
             format!(
@@ -56,11 +59,14 @@ async fn what_layers_a_function_cannot_use() {
                  referenced in the same function. {lib}:1 and {lib}:2 are versions of the same layer."
             ),
         ),
-        (vec![format!("{lib}:1"); 6], "400 InvalidParameterValueException: Cannot reference more than 5 layers.".to_owned()),
+        (
+            vec![format!("{lib}:1"); 6],
+            "400 InvalidParameterValueException: Cannot reference more than 5 layers.".to_owned(),
+        ),
         (
             vec!["arn:aws:lambda:eu-west-1:000000000000:layer:lib:1".to_owned()],
-            "400 InvalidParameterValueException: Layers are not in the same region as the function. Layers are expected \
-             to be in region us-east-1."
+            "400 InvalidParameterValueException: Layers are not in the same region as the function. Layers are \
+             expected to be in region us-east-1."
                 .to_owned(),
         ),
     ] {
@@ -101,8 +107,8 @@ async fn another_account_uses_a_layer_when_its_policy_says_so() {
     world.registry.create_function(&other, using(&[lib])).await.unwrap();
     assert_eq!(
         said(world.registry.add_layer_version_permission(&world.caller, add).await),
-        "409 ResourceConflictException: The statement id (s) provided already exists. Please provide a new statement id, \
-         or remove the existing statement."
+        "409 ResourceConflictException: The statement id (s) provided already exists. Please provide a new statement \
+         id, or remove the existing statement."
     );
     let remove = RemoveLayerVersionPermissionRequest {
         layer_name: "lib".to_owned(),

@@ -77,8 +77,8 @@ async fn creations() {
         (
             with(&|r| r.environment = variables(&[("AWS_REGION", "x"), ("A", "b"), ("_HANDLER", "x")])),
             format!(
-                "{begin}{environment} contains reserved keys that are currently not supported for modification. Reserved \
-                 keys used in this request: AWS_REGION, _HANDLER"
+                "{begin}{environment} contains reserved keys that are currently not supported for modification. \
+                 Reserved keys used in this request: AWS_REGION, _HANDLER"
             ),
         ),
         (
@@ -169,8 +169,8 @@ async fn names_and_qualifiers() {
             "111122223333:function:f",
             None,
             "403 AccessDeniedException: User: arn:aws:iam::000000000000:user/u is not authorized to perform: \
-             lambda:GetFunction on resource: arn:aws:lambda:us-east-1:111122223333:function:f because no resource-based \
-             policy allows the lambda:GetFunction action"
+             lambda:GetFunction on resource: arn:aws:lambda:us-east-1:111122223333:function:f because no \
+             resource-based policy allows the lambda:GetFunction action"
                 .to_owned(),
         ),
     ] {
@@ -193,8 +193,8 @@ async fn publications_and_deletions() {
     assert_eq!(
         said(world.registry.publish_version(&world.caller, publish(Some("x"), None)).await),
         format!(
-            "400 InvalidParameterValueException: CodeSHA256 (x) is different from current CodeSHA256 in $LATEST ({sha}). \
-             Please try again with the CodeSHA256 in $LATEST."
+            "400 InvalidParameterValueException: CodeSHA256 (x) is different from current CodeSHA256 in $LATEST \
+             ({sha}). Please try again with the CodeSHA256 in $LATEST."
         )
     );
     assert_eq!(

@@ -75,8 +75,8 @@ async fn permissions_that_are_refused() {
     for (request, text) in [
         (
             permission("s3", None),
-            "409 ResourceConflictException: The statement id (s3) provided already exists. Please provide a new statement \
-             id, or remove the existing statement."
+            "409 ResourceConflictException: The statement id (s3) provided already exists. Please provide a new \
+             statement id, or remove the existing statement."
                 .to_owned(),
         ),
         (
@@ -87,8 +87,8 @@ async fn permissions_that_are_refused() {
         (permission("x", Some("42")), format!("404 ResourceNotFoundException: Function not found: {arn}:42")),
         (
             someone,
-            "400 InvalidParameterValueException: The provided principal was invalid. Please check the principal and try \
-             again."
+            "400 InvalidParameterValueException: The provided principal was invalid. Please check the principal and \
+             try again."
                 .to_owned(),
         ),
         (
@@ -183,8 +183,8 @@ async fn reservations_leave_something_for_everyone() {
     assert_eq!(settings.account_usage.unwrap().function_count, Some(2));
     assert_eq!(
         said(world.registry.put_function_concurrency(&world.caller, put("f:prod", 1)).await),
-        "400 InvalidParameterValueException: This operation is permitted on Lambda functions only. Aliases and versions \
-         do not support this operation. Please specify either a function name or an unqualified function ARN."
+        "400 InvalidParameterValueException: This operation is permitted on Lambda functions only. Aliases and \
+         versions do not support this operation. Please specify either a function name or an unqualified function ARN."
     );
 }
 
@@ -247,15 +247,18 @@ async fn mappings_that_are_refused() {
     let filters = Some(serde_json::json!({"Filters": [{"Pattern": "{"}]}));
     let begin = "400 InvalidParameterValueException: ";
     for (request, text) in [
-        (CreateEventSourceMappingRequest { event_source_arn: None, ..from("") }, "Unrecognized event source.".to_owned()),
+        (
+            CreateEventSourceMappingRequest { event_source_arn: None, ..from("") },
+            "Unrecognized event source.".to_owned(),
+        ),
         (
             CreateEventSourceMappingRequest { function_name: "none".to_owned(), ..from(queue) },
             "Function does not exist".to_owned(),
         ),
         (
             from(table),
-            "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must not \
-             be null."
+            "1 validation error detected: Value null at 'startingPosition' failed to satisfy constraint: Member must \
+             not be null."
                 .to_owned(),
         ),
         (
@@ -264,7 +267,8 @@ async fn mappings_that_are_refused() {
         ),
         (
             CreateEventSourceMappingRequest { batch_size: Some(11), ..from(queue) },
-            "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10".to_owned(),
+            "Maximum batch window in seconds must be greater than 0 if maximum batch size is greater than 10"
+                .to_owned(),
         ),
         (
             CreateEventSourceMappingRequest { filter_criteria: filters, ..from(queue) },
@@ -312,8 +316,8 @@ async fn tags_that_are_refused() {
         (tag(format!("{arn}:none"), &["a"]), format!("404 ResourceNotFoundException: Function not found: {arn}:none")),
         (
             tag(format!("{arn}:f:1"), &["a"]),
-            "400 InvalidParameterValueException: Tags on function aliases and versions are not supported. Please specify \
-             a function ARN."
+            "400 InvalidParameterValueException: Tags on function aliases and versions are not supported. Please \
+             specify a function ARN."
                 .to_owned(),
         ),
         (
