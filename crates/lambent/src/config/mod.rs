@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 pub use env::{Env, ProcessEnv};
 pub use reader::{Effective, Error};
-pub use sections::{Aws, Config, LogFormat, SandboxKind};
+pub use sections::{Config, LogFormat, SandboxKind};
 
 use crate::cli::ServeArgs;
 use reader::Reader;

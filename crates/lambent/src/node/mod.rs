@@ -6,7 +6,6 @@
 //! Stop, in this order: (1) the sockets close and running calls may end within the grace period; (2) the invoker refuses what is
 //! new; (3) the control plane's background work ends; (4) every container ends; (5) logs and traces are written out.
 
-mod code_source;
 mod deployer;
 mod home;
 pub mod sandbox;
@@ -25,14 +24,13 @@ use lambent_invoker::{Concurrency, Invoker};
 use lambent_model::{Clock, SystemClock};
 use lambent_policy::keys::Keys;
 use lambent_policy::sigv4::Verifier;
-use lambent_registry::{Registry, Settings};
+use lambent_registry::{Registry, S3, Settings};
 use lambent_store::{Embedded, Logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::{Config, Env};
-use code_source::S3;
 use deployer::FleetDeployer;
 pub use home::Home;
 pub use signals::Signals;
@@ -81,7 +79,7 @@ impl Node {
             settings(config, &endpoint, urls.local_addr()?.port()),
             store.catalog.clone(),
             store.blobs.clone(),
-            Arc::new(S3::new(&config.aws, config.region.as_str(), env)),
+            Arc::new(code_source(config, env)),
             Arc::new(FleetDeployer(fleet.clone())),
             clock.clone(),
         );
@@ -182,6 +180,13 @@ pub async fn open_store(dir: &Path) -> Result<Embedded> {
 fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfig {
     let defaults = FleetConfig::new(config.data_dir.join("fleet"));
     FleetConfig { idle_timeout: config.fleet.idle, aws_endpoint_url, ..defaults }
+}
+
+/// Code in buckets: with the configured key, else the environment's, else unsigned.
+fn code_source(config: &Config, env: &dyn Env) -> S3 {
+    let configured = config.aws.access_key_id.clone().zip(config.aws.secret_access_key.clone());
+    let credentials = configured.or_else(|| env.get("AWS_ACCESS_KEY_ID").zip(env.get("AWS_SECRET_ACCESS_KEY")));
+    S3 { endpoint: config.aws.endpoint.clone(), region: config.region.to_string(), credentials }
 }
 
 fn settings(config: &Config, endpoint: &str, urls_port: u16) -> Settings {
