@@ -71,7 +71,8 @@ fn wrong_usage_and_wrong_configuration_are_told_apart_from_failure() {
     let (code, said) = fail(lambent().args(["config", "--config"]).arg(&file));
     assert_eq!(code, 2);
     assert!(said.contains(r#"unknown key "api.lisen""#) && said.contains(r#"did you mean "api.listen"?"#), "{said}");
-    let (code, said) = fail(lambent().args(["config", "--set", "api.listen=0.0.0.0:1", "--set", "urls.listen=0.0.0.0:1"]));
+    let (code, said) =
+        fail(lambent().args(["config", "--set", "api.listen=0.0.0.0:1", "--set", "urls.listen=0.0.0.0:1"]));
     assert_eq!(code, 2);
     assert!(said.contains("give one another port"), "{said}");
     let (code, _) = fail(lambent().arg("dance"));
@@ -86,7 +87,8 @@ fn wrong_usage_and_wrong_configuration_are_told_apart_from_failure() {
 
 #[test]
 fn what_is_in_force_is_printed_with_its_origin() {
-    let shown = json(&succeed(lambent().args(["config", "--json", "--region", "here"]).env("LAMBENT_ACCOUNT", "123456789012")));
+    let shown =
+        json(&succeed(lambent().args(["config", "--json", "--region", "here"]).env("LAMBENT_ACCOUNT", "123456789012")));
     assert_eq!(shown["region"], serde_json::json!({"value": "here", "origin": "flag"}));
     assert_eq!(shown["account"], serde_json::json!({"value": "123456789012", "origin": "$LAMBENT_ACCOUNT"}));
     assert_eq!(shown["api.listen"], serde_json::json!({"value": "127.0.0.1:9400", "origin": "default"}));
@@ -118,6 +120,7 @@ fn small_commands_answer() {
     let dir = tempfile::tempdir().unwrap();
     let flags = ["doctor", "--json", "--listen", "127.0.0.1:0", "--sandbox", "sim", "--data-dir"];
     let findings = json(&succeed(lambent().args(flags).arg(dir.path())));
-    let subjects: Vec<&str> = findings["findings"].as_array().unwrap().iter().filter_map(|f| f["subject"].as_str()).collect();
+    let subjects: Vec<&str> =
+        findings["findings"].as_array().unwrap().iter().filter_map(|f| f["subject"].as_str()).collect();
     assert!(subjects.ends_with(&["runtimes", "data_dir", "api.listen", "urls.listen"]), "{subjects:?}");
 }

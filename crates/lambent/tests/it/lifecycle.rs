@@ -77,7 +77,8 @@ fn a_second_signal_ends_at_once() {
     shell_function(&code, &format!("touch {}; while true; do sleep 0.05; done", begun.display()));
     let node = Node::start(&data, &["--set", "shutdown.grace=600s"]);
     succeed(lambent().args(["deploy", "--timeout", "600"]).arg(&code).arg("--data-dir").arg(&data));
-    let mut call = lambent().args(["invoke", "endless", "{}", "--data-dir"]).arg(&data).stderr(Stdio::null()).spawn().unwrap();
+    let mut call =
+        lambent().args(["invoke", "endless", "{}", "--data-dir"]).arg(&data).stderr(Stdio::null()).spawn().unwrap();
     until("the call's beginning", || begun.exists());
     node.signal("TERM");
     let endpoint = node.endpoint.trim_start_matches("http://").to_owned();

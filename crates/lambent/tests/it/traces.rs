@@ -54,6 +54,7 @@ fn an_invocation_is_traced() {
     let all: Vec<(String, Vec<u8>)> = received.try_iter().collect();
     assert!(!all.is_empty(), "the collector was never called");
     assert!(all.iter().all(|(head, _)| head.starts_with("POST /v1/traces ")), "{all:?}");
-    let holds = |text: &str| all.iter().any(|(_, body)| body.windows(text.len()).any(|window| window == text.as_bytes()));
+    let holds =
+        |text: &str| all.iter().any(|(_, body)| body.windows(text.len()).any(|window| window == text.as_bytes()));
     assert!(holds("service.name") && holds("lambent") && holds("invoke") && holds("function:traced"));
 }
