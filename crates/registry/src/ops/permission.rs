@@ -46,9 +46,7 @@ pub(super) fn add(policy: &mut Document, statement: Statement) -> Result<(), Err
     policy.statement.push(statement);
     let size = text(policy).len();
     if size > POLICY_BYTES {
-        return Err(Error::PolicyLengthExceeded(format!(
-            "The final policy size ({size}) is bigger than the limit ({POLICY_BYTES})."
-        )));
+        return Err(too_long(size));
     }
     Ok(())
 }
@@ -198,28 +196,83 @@ impl Registry {
         Ok(GetPolicyResponse { policy: Some(text(&**policy)), revision_id: Some(revision_id.to_string()) })
     }
 
-    /// AWS's `GetResourcePolicy`: not built.
+    /// AWS's `GetResourcePolicy`: `GetPolicy` by ARN.
     pub async fn get_resource_policy(
         &self,
-        _: &Caller,
-        _: GetResourcePolicyRequest,
+        caller: &Caller,
+        request: GetResourcePolicyRequest,
     ) -> Result<GetResourcePolicyResponse, Error> {
-        Err(Error::NotBuilt("GetResourcePolicy"))
+        let request = GetPolicyRequest { function_name: request.resource_arn, qualifier: None };
+        let GetPolicyResponse { policy, revision_id } = self.get_policy(caller, request).await?;
+        Ok(GetResourcePolicyResponse { policy, revision_id })
     }
 
-    /// AWS's `PutResourcePolicy`: not built.
+    /// AWS's `PutResourcePolicy`: a whole document in place of what was there.
     pub async fn put_resource_policy(
         &self,
-        _: &Caller,
-        _: PutResourcePolicyRequest,
+        caller: &Caller,
+        request: PutResourcePolicyRequest,
     ) -> Result<PutResourcePolicyResponse, Error> {
-        Err(Error::NotBuilt("PutResourcePolicy"))
+        let Target { arn, qualifier } = self.locate(caller, "PutResourcePolicy", &request.resource_arn, None)?;
+        let resource = resource(&arn, qualifier.as_ref());
+        let document: Document = serde_json::from_str(&request.policy).map_err(|error| {
+            Error::InvalidParameterValue(format!("The policy is not a valid policy document: {error}"))
+        })?;
+        check_document(&document, &resource)?;
+        let answer = self
+            .change(&arn, |function, draft| {
+                check_revision(request.revision_id.as_ref(), revision(function, qualifier.as_ref())?, WRONG_REVISION)?;
+                draft.head.policies.insert(place(qualifier.as_ref()), document.clone());
+                renew(function, draft, qualifier.as_ref());
+                Ok(())
+            })
+            .await;
+        answer?;
+        let request = GetResourcePolicyRequest { resource_arn: request.resource_arn };
+        let GetResourcePolicyResponse { policy, revision_id } = self.get_resource_policy(caller, request).await?;
+        Ok(PutResourcePolicyResponse { policy, revision_id })
     }
 
-    /// AWS's `DeleteResourcePolicy`: not built.
-    pub async fn delete_resource_policy(&self, _: &Caller, _: DeleteResourcePolicyRequest) -> Result<(), Error> {
-        Err(Error::NotBuilt("DeleteResourcePolicy"))
+    /// AWS's `DeleteResourcePolicy`.
+    pub async fn delete_resource_policy(
+        &self,
+        caller: &Caller,
+        request: DeleteResourcePolicyRequest,
+    ) -> Result<(), Error> {
+        let Target { arn, qualifier } = self.locate(caller, "DeleteResourcePolicy", &request.resource_arn, None)?;
+        self.change(&arn, |function, draft| {
+            check_revision(request.revision_id.as_ref(), revision(function, qualifier.as_ref())?, WRONG_REVISION)?;
+            if draft.head.policies.remove(&place(qualifier.as_ref())).is_none() {
+                return Err(Error::ResourceNotFound("The resource you requested does not exist.".to_owned()));
+            }
+            renew(function, draft, qualifier.as_ref());
+            Ok(())
+        })
+        .await
     }
+}
+
+/// Whether a document that a caller wrote is one for `resource`.
+fn check_document(document: &Document, resource: &str) -> Result<(), Error> {
+    let size = text(document).len();
+    if size > POLICY_BYTES {
+        return Err(too_long(size));
+    }
+    if document.statement.is_empty() {
+        return Err(Error::InvalidParameterValue("The policy has no statement.".to_owned()));
+    }
+    let strange =
+        document.statement.iter().flat_map(|statement| statement.resource.iter()).find(|name| *name != resource);
+    match strange {
+        Some(name) => {
+            Err(Error::InvalidParameterValue(format!("The policy is about {name}, but it is put on {resource}.")))
+        }
+        None => Ok(()),
+    }
+}
+
+fn too_long(size: usize) -> Error {
+    Error::PolicyLengthExceeded(format!("The final policy size ({size}) is bigger than the limit ({POLICY_BYTES})."))
 }
 
 fn resource(arn: &FunctionArn, qualifier: Option<&Qualifier>) -> String {

@@ -122,6 +122,40 @@ async fn another_account_reads_what_a_policy_lets_it() {
 }
 
 #[tokio::test]
+async fn a_whole_policy_takes_the_place_of_another() {
+    let world = World::new().await;
+    let before = world.function("f").await;
+    let arn = world.arn("f").to_string();
+    let policy = |resource: &str| {
+        format!(
+            r#"{{"Version":"2012-10-17","Statement":[{{"Sid":"x","Effect":"Allow","Principal":"*","Action":"lambda:*","Resource":"{resource}"}}]}}"#
+        )
+    };
+    let put = |policy: String, revision_id: Option<String>| PutResourcePolicyRequest {
+        resource_arn: arn.clone(),
+        policy,
+        revision_id,
+    };
+    let stored = world.registry.put_resource_policy(&world.caller, put(policy(&arn), before.revision_id.clone())).await;
+    assert_eq!(stored.unwrap().policy, Some(policy(&arn)));
+    assert_eq!(
+        said(world.registry.put_resource_policy(&world.caller, put(policy(&arn), before.revision_id)).await),
+        "412 PreconditionFailedException: The Revision Id provided does not match the latest Revision Id. Call the \
+         GetFunction/GetAlias API to retrieve the latest Revision Id"
+    );
+    for bad in ["{", "[]", r#"{"Statement":[]}"#, &policy("*")] {
+        let refused = world.registry.put_resource_policy(&world.caller, put(bad.to_owned(), None)).await;
+        assert!(matches!(refused, Err(Error::InvalidParameterValue(_))), "{bad}");
+    }
+    let delete = || DeleteResourcePolicyRequest { resource_arn: arn.clone(), revision_id: None };
+    world.registry.delete_resource_policy(&world.caller, delete()).await.unwrap();
+    assert!(matches!(
+        world.registry.delete_resource_policy(&world.caller, delete()).await,
+        Err(Error::ResourceNotFound(_))
+    ));
+}
+
+#[tokio::test]
 async fn a_function_url_lives_as_long_as_its_configuration() {
     let world = World::new().await;
     world.function("f").await;
