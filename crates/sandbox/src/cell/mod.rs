@@ -45,6 +45,7 @@ use ids::{GID_INSIDE, Ids, UID_INSIDE};
 use live::{LiveCell, Shared};
 use memory::{Memory, Watch};
 use nursery::Nursery;
+use recover::Cgroups;
 use remains::Remains;
 
 /// Room for the agent and for what the kernel keeps for a cell, beside what the function was promised.
@@ -78,9 +79,8 @@ impl Config {
 /// Makes cells.
 pub struct Cells {
     config: Config,
-    owner: Owner,
     ids: Result<Ids, String>,
-    cgroups: Result<cgroup::Tree, String>,
+    cgroups: Result<Arc<Cgroups>, String>,
     nursery: tokio::sync::Mutex<Option<Arc<Nursery>>>,
     watch: std::sync::OnceLock<Arc<Watch>>,
     without: Without,
@@ -93,12 +93,16 @@ impl Cells {
         let owner = Owner::me();
         std::fs::create_dir_all(&config.directory).map_err(step("make the sandbox's directory"))?;
         let hierarchies = cgroup::Hierarchies::of_this_host().map_err(step("find the cgroup file systems"))?;
-        let cgroups = cgroup::Tree::open(&hierarchies, owner);
-        if let Ok(tree) = &cgroups {
-            recover::remember(&config.directory, owner, &tree.directories()).map_err(step("remember the cgroups"))?;
-        }
+        let cgroups = match cgroup::Tree::open(&hierarchies, owner) {
+            Ok(tree) => {
+                let cgroups =
+                    Cgroups::remember(tree, &config.directory, owner).map_err(step("remember the cgroups"))?;
+                Ok(Arc::new(cgroups))
+            }
+            Err(reason) => Err(reason),
+        };
         let (nursery, watch) = (tokio::sync::Mutex::default(), std::sync::OnceLock::new());
-        Ok(Self { config, owner, ids: Ids::claim(), cgroups, nursery, watch, without: Without::default() })
+        Ok(Self { config, ids: Ids::claim(), cgroups, nursery, watch, without: Without::default() })
     }
 
     /// A back end whose cells lack one barrier, to show what that barrier stops.
@@ -154,7 +158,7 @@ impl Cells {
 
     /// The cgroup of a cell; none where the host has none to give.
     fn group(&self, spec: &CellSpec) -> Result<Option<cgroup::Group>, Error> {
-        let Ok(tree) = &self.cgroups else { return Ok(None) };
+        let Ok(cgroups) = &self.cgroups else { return Ok(None) };
         let mib = u64::from(spec.memory_mib) + u64::from(spec.ephemeral_mib) + u64::from(SHARED_MIB + OVERHEAD_MIB);
         let limits = cgroup::Limits {
             memory_bytes: mib << 20,
@@ -162,7 +166,7 @@ impl Cells {
             processes: u64::from(spec.processes) + 1,
             milli_cpus: spec.milli_cpus,
         };
-        tree.make(&spec.id.to_string(), limits).map(Some).map_err(step("make the cgroup"))
+        cgroups.tree.make(&spec.id.to_string(), limits).map(Some).map_err(step("make the cgroup"))
     }
 
     async fn make(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
@@ -172,6 +176,7 @@ impl Cells {
             .map_err(|reason| Error::BarrierUnavailable { barrier: barriers::USER, advice: reason.clone() })?;
         let mut remains = Remains::default();
         remains.ids = Some(ids.lease().map_err(step("lease user ids"))?);
+        remains.cgroups = self.cgroups.as_ref().ok().cloned();
         remains.group = self.group(&spec)?;
         let (nursery, channel) = self.bear().await?;
         let (pid, agent) = born(&channel).await?;
@@ -207,7 +212,7 @@ impl Sandbox for Cells {
 
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
         let (id, begin) = (spec.id, Instant::now());
-        let cgroups = self.cgroups.as_ref().map_or("none", cgroup::Tree::version);
+        let cgroups = self.cgroups.as_ref().map_or("none", |cgroups| cgroups.tree.version());
         let late = |_| step("make the cell")(io::ErrorKind::TimedOut.into());
         let cell = tokio::time::timeout(PATIENCE, self.make(spec)).await.map_err(late)??;
         tracing::trace!(cell = %id, cgroups, took = ?begin.elapsed(), "made a cell");
@@ -226,9 +231,8 @@ impl Sandbox for Cells {
 
 impl Drop for Cells {
     fn drop(&mut self) {
-        if let Ok(tree) = &self.cgroups {
-            recover::forget(&self.config.directory, self.owner, &tree.directories());
-        }
+        // A process that ends right after this must leave nothing of cells that were dropped before.
+        remains::wait_for_undertakers();
     }
 }
 

@@ -14,14 +14,33 @@ use crate::owner::Owner;
 /// Name of a record: this and its [`Owner`].
 const PREFIX: &str = "cells-";
 
-/// Writes down the node's directories.
-pub(super) fn remember(directory: &Path, owner: Owner, cgroups: &[PathBuf]) -> io::Result<()> {
-    let text: String = cgroups.iter().map(|path| format!("{}\n", path.display())).collect();
-    fs::write(record(directory, owner), text)
+/// The node's cgroups, written down. Shared by the back end and what remains of its cells: when the last of them lets go, the
+/// directories are empty and go with the record.
+#[derive(Debug)]
+pub(super) struct Cgroups {
+    pub(super) tree: cgroup::Tree,
+    directory: PathBuf,
+    owner: Owner,
+}
+
+impl Cgroups {
+    /// Writes down the node's directories.
+    pub(super) fn remember(tree: cgroup::Tree, directory: &Path, owner: Owner) -> io::Result<Self> {
+        let text: String = tree.directories().iter().map(|path| format!("{}\n", path.display())).collect();
+        let cgroups = Self { tree, directory: directory.to_owned(), owner };
+        fs::write(record(directory, owner), text)?;
+        Ok(cgroups)
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        forget(&self.directory, self.owner, &self.tree.directories());
+    }
 }
 
 /// Removes the record once its directories are gone.
-pub(super) fn forget(directory: &Path, owner: Owner, cgroups: &[PathBuf]) {
+fn forget(directory: &Path, owner: Owner, cgroups: &[PathBuf]) {
     for cgroup in cgroups {
         let _ = fs::remove_dir(cgroup);
     }

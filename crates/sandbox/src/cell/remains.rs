@@ -1,12 +1,14 @@
 //! What has to be cleared away when a cell ends, in which order.
 
 use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::cgroup::Group;
 use super::ids::Lease;
+use super::recover::Cgroups;
 use crate::egress;
 use crate::pidfd::PidFd;
 
@@ -19,6 +21,8 @@ pub(super) struct Remains {
     pub(super) agent: Option<PidFd>,
     pub(super) egress: Option<egress::Handle>,
     pub(super) group: Option<Group>,
+    /// The directories the group is in, removed with the last group.
+    pub(super) cgroups: Option<Arc<Cgroups>>,
     /// Last: ids go to another cell only when no process has them.
     pub(super) ids: Option<Lease>,
 }
@@ -43,11 +47,16 @@ impl Remains {
         {
             tracing::error!(%error, "cannot remove a cell's cgroup");
         }
+        self.cgroups = None;
         self.ids = None;
     }
 
     fn is_empty(&self) -> bool {
-        self.agent.is_none() && self.egress.is_none() && self.group.is_none() && self.ids.is_none()
+        self.agent.is_none()
+            && self.egress.is_none()
+            && self.group.is_none()
+            && self.cgroups.is_none()
+            && self.ids.is_none()
     }
 }
 
@@ -56,12 +65,44 @@ impl Drop for Remains {
         if self.is_empty() {
             return;
         }
-        let remains = std::mem::take(self);
-        // Not on the caller's thread, which may be the runtime's. A process that ends before the thread is done leaves an empty cgroup
-        // at worst, which the next node's `recover` removes.
-        if let Err(error) = std::thread::Builder::new().name("undertaker".to_owned()).spawn(move || remains.bury()) {
-            tracing::error!(%error, "cannot clear away a cell now");
+        // Not on the caller's thread, which may be the runtime's; unless there is no other to be had.
+        let remains = Arc::new(Mutex::new(Some(std::mem::take(self))));
+        let work = {
+            let remains = remains.clone();
+            move || {
+                bury_shared(&remains);
+                *undertakers() -= 1;
+                DONE.notify_all();
+            }
+        };
+        *undertakers() += 1;
+        if std::thread::Builder::new().name("undertaker".to_owned()).spawn(work).is_err() {
+            bury_shared(&remains);
+            *undertakers() -= 1;
         }
+    }
+}
+
+fn bury_shared(remains: &Mutex<Option<Remains>>) {
+    let remains = remains.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(remains) = remains {
+        remains.bury();
+    }
+}
+
+/// Threads that clear away dropped cells.
+static UNDERTAKERS: Mutex<usize> = Mutex::new(0);
+static DONE: Condvar = Condvar::new();
+
+fn undertakers() -> MutexGuard<'static, usize> {
+    UNDERTAKERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits until no dropped cell is left to clear away, within reason.
+pub(super) fn wait_for_undertakers() {
+    let waited = DONE.wait_timeout_while(undertakers(), PATIENCE, |busy| *busy > 0);
+    if waited.is_ok_and(|(_, outcome)| outcome.timed_out()) {
+        tracing::warn!("dropped cells are still being cleared away");
     }
 }
 

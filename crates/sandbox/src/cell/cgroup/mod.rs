@@ -108,15 +108,6 @@ impl Tree {
     }
 }
 
-impl Drop for Tree {
-    fn drop(&mut self) {
-        // Fails, as it should, while cells are alive; `recover` of a later node finds what stays.
-        for directory in self.directories() {
-            let _ = fs::remove_dir(directory);
-        }
-    }
-}
-
 /// The group of one cell.
 #[derive(Debug, Clone)]
 pub(super) enum Group {
