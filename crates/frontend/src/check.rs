@@ -90,11 +90,11 @@ fn list(model: &Model, member: &Member, of: &Shape, entries: &[Value], path: &st
 
 fn map(model: &Model, of: &Shape, entries: &Map<String, Value>, path: &str, found: &mut Vec<String>) {
     let shown = show(&Value::Object(entries.clone()));
-    if let Some(key) = of.key.as_deref().and_then(|name| model.shape(name)) {
-        if entries.keys().any(|name| !broken(key, &Value::from(name.as_str())).is_empty()) {
-            let all = all_constraints(key).join(", ");
-            tell(of, &shown, path, &format!("Map keys must satisfy constraint: [{all}]"), found);
-        }
+    let key = of.key.as_deref().and_then(|name| model.shape(name));
+    let is_bad_key = |key: &Shape| entries.keys().any(|name| !broken(key, &Value::from(name.as_str())).is_empty());
+    if let Some(key) = key.filter(|key| is_bad_key(key)) {
+        let all = all_constraints(key).join(", ");
+        tell(of, &shown, path, &format!("Map keys must satisfy constraint: [{all}]"), found);
     }
     let Some(inner) = of.value.as_deref().and_then(|name| model.shape(name)) else { return };
     let is_bad = |value: &Value| match value {

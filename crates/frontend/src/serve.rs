@@ -72,10 +72,51 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Arc;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::sync::Notify;
 
     use super::*;
+
+    /// What the server answers to `request`, until it closes the connection.
+    async fn answer(router: Router, request: &[u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = Arc::new(Notify::new());
+        let stopped = Arc::clone(&stop);
+        let server = tokio::spawn(serve(listener, router, async move { stopped.notified().await }, HEAD_TIMEOUT));
+        let mut socket = TcpStream::connect(address).await.unwrap();
+        // The server may refuse before it has read all.
+        let _ = socket.write_all(request).await;
+        let mut text = Vec::new();
+        let _ = socket.read_to_end(&mut text).await;
+        stop.notify_one();
+        server.await.unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    fn router() -> Router {
+        Router::new().route("/", get(|| async { "here" }))
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_and_the_server_ends_when_told() {
+        let text = answer(router(), b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("here"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn oversized_heads_are_refused() {
+        let long = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "y".repeat(2 * MOST_HEAD_BYTES));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x: y\r\n".repeat(2 * MOST_HEADERS));
+        for request in [long, many] {
+            let text = answer(router(), request.as_bytes()).await;
+            assert!(text.is_empty() || text.starts_with("HTTP/1.1 431 "), "{text}");
+        }
+    }
 
     #[tokio::test]
     async fn handlers_learn_who_calls() {

@@ -253,7 +253,7 @@ impl Service {
         function: &FunctionArn,
         qualifier: Option<&Qualifier>,
     ) -> Result<(), Failure> {
-        let resource = qualifier.map_or_else(|| function.to_string(), |qualifier| function.qualified(qualifier));
+        let resource = || qualifier.map_or_else(|| function.to_string(), |qualifier| function.qualified(qualifier));
         let own = by.account == function.account;
         let decision = match self.parts.registry.resolve(function, qualifier) {
             Ok(resolved) => match &resolved.policy {
@@ -261,7 +261,7 @@ impl Service {
                 Some(policy) => policy.evaluate(&PolicyRequest {
                     who: Who::Account { account: by.account.as_str(), arn: &by.arn },
                     action: "lambda:InvokeFunction",
-                    resource: &resource,
+                    resource: &resource(),
                     context: &[],
                 }),
             },
@@ -277,8 +277,9 @@ impl Service {
                     "because no resource-based policy allows the lambda:InvokeFunction action"
                 };
                 let text = format!(
-                    "User: {} is not authorized to perform: lambda:InvokeFunction on resource: {resource} {why}",
-                    by.arn
+                    "User: {} is not authorized to perform: lambda:InvokeFunction on resource: {} {why}",
+                    by.arn,
+                    resource()
                 );
                 Err(Failure::new(403, "AccessDeniedException", text))
             }

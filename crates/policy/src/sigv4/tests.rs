@@ -70,8 +70,8 @@ async fn verifier(skew_secs: i64) -> Verifier {
     };
     let inactive = AccessKey { id: "AKIDINACTIVE".into(), active: false, ..key.clone() };
     for key in [key, inactive] {
-        let value = Some(Bytes::from(serde_json::to_vec(&key).unwrap()));
-        shelf.0.lock().unwrap().insert(format!("access-key/{}", key.id), value.unwrap());
+        let value = Bytes::from(serde_json::to_vec(&key).unwrap());
+        shelf.0.lock().unwrap().insert(format!("access-key/{}", key.id), value);
     }
     let keys = Keys::open(Arc::new(shelf)).await.unwrap();
     let now = at("2015-08-30T12:36:00Z") + jiff::SignedDuration::from_secs(skew_secs);

@@ -178,23 +178,26 @@ impl<'a> Scope<'a> {
 fn in_time(claim: &Claim<'_>, now: Timestamp) -> Result<(), Error> {
     let age = now.duration_since(claim.at);
     let signed = &claim.date;
-    let shown = basic_format(now);
+    // Made only when something is wrong: formatting times is slow, and this is on the path of every call.
+    let shown = || basic_format(now);
     if age < -MOST_SKEW {
         let latest = basic_format(now.saturating_add(MOST_SKEW).unwrap_or(now));
         return Err(Error::Invalid(format!(
-            "Signature not yet current: {signed} is still later than {latest} ({shown} + 5 min.)"
+            "Signature not yet current: {signed} is still later than {latest} ({} + 5 min.)",
+            shown()
         )));
     }
     match claim.expires {
         None if age > MOST_SKEW => {
             let earliest = basic_format(now.saturating_sub(MOST_SKEW).unwrap_or(now));
             Err(Error::Invalid(format!(
-                "Signature expired: {signed} is now earlier than {earliest} ({shown} - 5 min.)"
+                "Signature expired: {signed} is now earlier than {earliest} ({} - 5 min.)",
+                shown()
             )))
         }
         Some(expires) if age > SignedDuration::from_secs(expires) => {
             let until = basic_format(claim.at.saturating_add(SignedDuration::from_secs(expires)).unwrap_or(claim.at));
-            Err(Error::Invalid(format!("Signature expired: {until} is now earlier than {shown}")))
+            Err(Error::Invalid(format!("Signature expired: {until} is now earlier than {}", shown())))
         }
         _ => Ok(()),
     }
