@@ -57,7 +57,7 @@ pub(super) async fn get(service: &Service, input: &Input) -> Result<Option<Value
         .map(|event| {
             json!({
                 "timestamp": event.at.as_millisecond(),
-                "message": event.message,
+                "message": message(event),
                 "ingestionTime": event.ingested_at.as_millisecond(),
             })
         })
@@ -118,7 +118,7 @@ pub(super) async fn filter(service: &Service, input: &Input) -> Result<Option<Va
             json!({
                 "logStreamName": event.stream,
                 "timestamp": event.at.as_millisecond(),
-                "message": event.message,
+                "message": message(event),
                 "ingestionTime": event.ingested_at.as_millisecond(),
                 "eventId": format!("{:056}", event.id),
             })
@@ -129,6 +129,12 @@ pub(super) async fn filter(service: &Service, input: &Input) -> Result<Option<Va
         output.insert("nextToken".to_owned(), token_of('f', after).into());
     }
     Ok(Some(output))
+}
+
+/// The message as CloudWatch Logs has it: a line of text keeps the newline that ended it, a record in JSON has none.
+fn message(event: &LogEvent) -> String {
+    let end = if event.message.starts_with('{') { "" } else { "\n" };
+    format!("{}{end}", event.message)
 }
 
 fn place(event: &LogEvent) -> Place {
