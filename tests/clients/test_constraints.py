@@ -69,11 +69,11 @@ SAMPLES = {
     "String": "text",
 }
 # Runtimes for which AWS still takes functions, in the order in which it tells them.
-RUNTIMES = (
-    "nodejs20.x python3.14 provided.al2023 python3.12 python3.13 nodejs24.x nodejs22.x java25 python3.10 python3.11 java21 "
-    "ruby3.3 ruby3.4 ruby3.2 python3.8 python3.9 java17 nodejs16.x dotnet10 dotnet8 java11 dotnet6 nodejs18.x provided.al2 "
-    "java8.al2"
-).split()
+RUNTIMES = [
+    "nodejs20.x", "python3.14", "provided.al2023", "python3.12", "python3.13", "nodejs24.x", "nodejs22.x", "java25",
+    "python3.10", "python3.11", "java21", "ruby3.3", "ruby3.4", "ruby3.2", "python3.8", "python3.9", "java17",
+    "nodejs16.x", "dotnet10", "dotnet8", "java11", "dotnet6", "nodejs18.x", "provided.al2", "java8.al2",
+]
 # Recorded orders of sets that are not those of a Java HashSet.
 ORDERS = [["x86_64", "arm64"], ["LATEST", "AT_TIMESTAMP", "TRIM_HORIZON"]]
 # More than this cannot be sent in a request.
@@ -191,7 +191,7 @@ def violations(shape, value, prefix=""):
     for name, member in shape.members.items():
         path = path_of(prefix, name)
 
-        def tell(constraint, shown, member=member, path=path):
+        def tell(constraint, shown, member=member, path=path, told=told):
             what = "Value" if member.metadata.get("sensitive") else f"Value '{shown}'"
             told.append(f"{what} at '{path}' failed to satisfy constraint: {constraint}")
 
