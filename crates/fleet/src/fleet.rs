@@ -7,7 +7,7 @@ use lambent_model::function::Runtime;
 use lambent_model::{Clock, ContainerId, FunctionVersion};
 use lambent_sandbox::Sandbox;
 use lambent_store::{Blobs, Logs};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,6 +23,14 @@ use crate::{Call, Error, FleetConfig, PrepareError, Running};
 
 /// How long containers may take to end after they were told to for good: more than the longest shutdown window.
 const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a starting container counts among those that start at once.
+const START_TURN: Duration = Duration::from_secs(1);
+
+/// Containers that start at once: twice the processors, because starting is partly waiting.
+fn starts_at_once() -> usize {
+    2 * std::thread::available_parallelism().map_or(2, usize::from)
+}
 
 /// What one container is doing.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -67,6 +75,7 @@ pub(crate) struct Inner {
     /// Ends everything at once, running calls included.
     pub(crate) kill: CancellationToken,
     pool: Mutex<Pool>,
+    starts: Arc<Semaphore>,
     tasks: TaskTracker,
     /// Taken when the fleet has shut down: the writer ends when nobody can push any more.
     writer: Mutex<Option<LogWriter>>,
@@ -111,6 +120,7 @@ impl Fleet {
             bootstraps,
             kill: CancellationToken::new(),
             pool: Mutex::new(Pool::new(room)),
+            starts: Arc::new(Semaphore::new(starts_at_once())),
             tasks: TaskTracker::new(),
             writer: Mutex::new(Some(writer)),
         };
@@ -212,11 +222,14 @@ impl Inner {
                     self.tasks.spawn(waiting);
                     return Ok(());
                 }
-                Placement::Fresh(id, commands) => {
-                    self.start(id, version, job, commands);
-                    return Ok(());
-                }
-                Placement::Full => (self.full(), job),
+                Placement::Fresh => match Arc::clone(&self.starts).try_acquire_owned() {
+                    Ok(turn) => return self.start(version, job, turn),
+                    Err(_taken) => {
+                        let free = self.pool().queue(version);
+                        self.tasks.spawn(Arc::clone(self).wait_for_turn(Arc::clone(version), job, free));
+                        return Ok(());
+                    }
+                },
                 Placement::Closed => (Error::ShuttingDown, job),
             };
             return Err((back, error));
@@ -256,16 +269,51 @@ impl Inner {
         }
     }
 
-    /// Starts a container's task.
+    /// A call that waits for its turn to start a container, or for one of its version that becomes free before.
+    async fn wait_for_turn(
+        self: Arc<Self>,
+        version: Arc<FunctionVersion>,
+        job: Box<Job>,
+        mut free: oneshot::Receiver<Handle>,
+    ) {
+        let (mut handle, mut turn) = (None, None);
+        tokio::select! {
+            biased;
+            Ok(freed) = &mut free => handle = Some(freed),
+            granted = Arc::clone(&self.starts).acquire_owned() => turn = granted.ok(),
+        }
+        if handle.is_none() {
+            free.close();
+            handle = free.try_recv().ok();
+        }
+        let job = match handle {
+            Some(handle) => match hand_over(&handle, job) {
+                Ok(()) => return,
+                Err(job) => job,
+            },
+            None => job,
+        };
+        let placed = match turn {
+            Some(turn) => self.start(&version, job, turn),
+            None => self.dispatch(&version, job, Patience::None),
+        };
+        if let Err((job, error)) = placed {
+            job.refuse(error);
+        }
+    }
+
+    /// Starts a container's task. `turn` is given back when its init phase is over, or has lasted so long that it is not the processor
+    /// it waits for.
     fn start(
         self: &Arc<Self>,
-        id: ContainerId,
         version: &Arc<FunctionVersion>,
         job: Box<Job>,
-        commands: mpsc::Receiver<Command>,
-    ) {
-        let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands);
+        turn: OwnedSemaphorePermit,
+    ) -> Result<(), Refused> {
+        let Some((id, commands)) = ({ self.pool().begin(version) }) else { return Err((job, self.full())) };
+        let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands, Turn::hold(turn));
         self.tasks.spawn(task);
+        Ok(())
     }
 
     fn can_run(&self, version: &FunctionVersion) -> Result<(), Error> {
@@ -281,7 +329,24 @@ impl Inner {
 
     fn full(&self) -> Error {
         let pool = self.pool();
+        if pool.is_closed() {
+            return Error::ShuttingDown;
+        }
         Error::Full { containers: pool.len(), memory_mib: pool.memory_mib() }
+    }
+}
+
+/// One of the few starts at a time. Ends when dropped, and by itself after [`START_TURN`].
+pub(crate) struct Turn(#[allow(dead_code, reason = "its drop is what counts")] oneshot::Sender<()>);
+
+impl Turn {
+    fn hold(turn: OwnedSemaphorePermit) -> Self {
+        let (dropped, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            let _ = tokio::time::timeout(START_TURN, ended).await;
+            drop(turn);
+        });
+        Self(dropped)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Which container a call gets.
 //!
 //! In order: the most recently used idle container of the version; one that has answered and is about to be free, if that happens within
-//! [`SOON`]; a new one. A new one needs room on the node: idle containers of other versions make it, least recently used first; if that is
-//! not enough the call is refused. Warming pools and instances shared by an account's containers will be further answers of
+//! [`SOON`]; a new one. A node starts a few containers at a time, because more would only make each of them later: a call whose turn to start one
+//! has not come takes whichever of its version becomes free meanwhile. A new one needs room on the node: idle containers of other versions
+//! make it, least recently used first; if that is not enough the call is refused. Warming pools and instances shared by an account's containers will be further answers of
 //! [`Placement`].
 //!
 //! This is bookkeeping only, under one lock that is never held across an await. [`Pool`] performs what [`state::step`] decides.
@@ -22,7 +23,7 @@ use crate::fleet::ContainerStatus;
 
 /// How long a call waits for a container that has answered its last call already: longer than a runtime takes to ask for its next event,
 /// far shorter than making a container.
-pub(crate) const SOON: Duration = Duration::from_millis(5);
+pub(crate) const SOON: Duration = Duration::from_millis(20);
 
 /// Where a call goes.
 #[derive(Debug)]
@@ -31,10 +32,8 @@ pub(crate) enum Placement {
     Warm(Handle),
     /// To whichever container becomes free first, if that is soon.
     Soon(oneshot::Receiver<Handle>),
-    /// To a new container, for which there is room and a place in the books.
-    Fresh(ContainerId, mpsc::Receiver<Command>),
-    /// Nowhere: no room.
-    Full,
+    /// To a new container: [`Pool::begin`].
+    Fresh,
     /// Nowhere: the node shuts down.
     Closed,
 }
@@ -111,8 +110,21 @@ impl Pool {
                 return Placement::Soon(receiver);
             }
         }
-        if !self.make_room(version.memory_mib) {
-            return Placement::Full;
+        Placement::Fresh
+    }
+
+    /// Waits for a container of `version` that becomes free, whenever that is.
+    pub(crate) fn queue(&mut self, version: &FunctionVersion) -> oneshot::Receiver<Handle> {
+        let (sender, receiver) = oneshot::channel();
+        self.versions.entry(version.generation).or_default().waiting.push_back(sender);
+        receiver
+    }
+
+    /// A place in the books for a new container of `version`; none where there is no room for it.
+    pub(crate) fn begin(&mut self, version: &FunctionVersion) -> Option<(ContainerId, mpsc::Receiver<Command>)> {
+        if self.closed || !self.make_room(version.memory_mib) {
+            self.tidy(version.generation);
+            return None;
         }
         let (commands, receiver) = mpsc::channel(2);
         let id = ContainerId::random();
@@ -128,7 +140,16 @@ impl Pool {
         self.memory_mib += u64::from(entry.memory_mib);
         self.entries.insert(id, entry);
         self.versions.entry(version.generation).or_default().containers += 1;
-        Placement::Fresh(id, receiver)
+        Some((id, receiver))
+    }
+
+    /// Forgets a version without containers that nobody waits for.
+    fn tidy(&mut self, generation: Uuid) {
+        let Some(found) = self.versions.get_mut(&generation) else { return };
+        found.waiting.retain(|waiter| !waiter.is_closed());
+        if found.containers == 0 && found.waiting.is_empty() {
+            self.versions.remove(&generation);
+        }
     }
 
     /// Marks an idle container as busy with a call.
@@ -260,9 +281,7 @@ impl Pool {
         if let State::Finishing(_) = entry.state {
             generation.finishing -= 1;
         }
-        if generation.containers == 0 {
-            self.versions.remove(&entry.generation);
-        }
+        self.tidy(entry.generation);
     }
 
     /// Ends all containers of a version: idle ones now, the others after their call.
@@ -277,6 +296,11 @@ impl Pool {
         self.closed = true;
         let ids: Vec<_> = self.entries.keys().copied().collect();
         ids.into_iter().for_each(|id| self.tell(id, Event::End(Why::Shutdown)));
+    }
+
+    /// Whether the node shuts down.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Containers there are.

@@ -17,6 +17,7 @@ mod stream;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lambent_model::function::{Provided, Runtime};
 use lambent_model::{ContainerId, FunctionVersion};
 use lambent_runtime_api::{InitMetrics, InitPhase, InitializationType, PlatformEvent, Status};
 use tokio::sync::{mpsc, oneshot};
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span, info_span};
 
 use crate::code::Code;
-use crate::fleet::Inner;
+use crate::fleet::{Inner, Turn};
 use crate::log::{ContainerLog, Platform};
 use crate::{Call, Error, FunctionResponse, LogTail, Report, Running, StartKind};
 use fault::Fault;
@@ -75,6 +76,7 @@ pub(crate) async fn run(
     function: Arc<FunctionVersion>,
     job: Box<Job>,
     commands: mpsc::Receiver<Command>,
+    turn: Turn,
 ) {
     // Whatever becomes of this task, a panic included, the books are right afterwards.
     let _entry = Entry { fleet: Arc::clone(&fleet), id };
@@ -91,7 +93,7 @@ pub(crate) async fn run(
     let meters = Meters::of(&function);
     let mut owner = Owner { fleet, id, function, code, log, live: None, meters, memory: Memory::default(), commands };
     let why = match making.take() {
-        Some(job) => match owner.first(job).await {
+        Some(job) => match owner.first(job, turn).await {
             Ok(()) => owner.serve().await,
             Err(why) => why,
         },
@@ -139,11 +141,13 @@ struct Initialised {
 
 impl Owner {
     /// Makes the cell, initialises it and runs the call it is made for.
-    async fn first(&mut self, job: Box<Job>) -> Result<(), Why> {
+    async fn first(&mut self, job: Box<Job>, turn: Turn) -> Result<(), Why> {
         let event = self.init_start();
         self.say(&Platform::Event(event));
         let span = info_span!(parent: &job.span, "init", container = %self.id);
-        match self.initialise(InitPhase::Init, lambent_model::limits::INIT_TIMEOUT).instrument(span).await {
+        let done = self.initialise(InitPhase::Init, lambent_model::limits::INIT_TIMEOUT).instrument(span).await;
+        drop(turn);
+        match done {
             Ok(init) => {
                 self.tell(Event::Started);
                 self.call(job, StartKind::Cold, Some(init.took), Instant::now()).await
@@ -249,7 +253,13 @@ impl Owner {
 
     fn init_start(&self) -> PlatformEvent {
         let function = &self.function;
-        let runtime = function.runtime.to_string();
+        // `python:3.13.v1`, as AWS numbers its runtimes; ours have one version, and the ARN says which content that is.
+        let runtime = match &function.runtime {
+            Runtime::Python { minor } => format!("python:3.{minor}.v1"),
+            Runtime::Node { major } => format!("nodejs:{major}.v1"),
+            Runtime::Provided(Provided::Al2) => "provided:al2.v1".to_owned(),
+            Runtime::Provided(Provided::Al2023) => "provided:al2023.v1".to_owned(),
+        };
         let arn = format!("arn:aws:lambda:{}::runtime:{}", function.arn.region, self.fleet.bootstraps.digest);
         PlatformEvent::InitStart {
             initialization_type: InitializationType::OnDemand,

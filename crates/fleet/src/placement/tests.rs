@@ -93,6 +93,19 @@ fn notice_ends(model: &mut BTreeMap<ContainerId, Known>) {
     }
 }
 
+fn begin(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u128, size: u32) {
+    let memory = u64::from(size);
+    let Some((id, commands)) = pool.begin(&version(generation, size)) else {
+        let held = model.values().filter(|known| !matches!(known.phase, Phase::Idle | Phase::Ending));
+        let (count, held) = held.fold((0, 0), |(count, held), known| (count + 1, held + known.memory));
+        assert!(count == ROOM.containers || held + memory > ROOM.memory_mib, "refused with room to make");
+        return;
+    };
+    notice_ends(model);
+    let known = Known { generation, memory, phase: Phase::Starting, condemned: false, idle_since: 0, commands };
+    model.insert(id, known);
+}
+
 fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u128) {
     let size = SIZES[generation as usize];
     let newest = model
@@ -105,20 +118,9 @@ fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u
             assert_eq!(Some(handle.id), newest, "the most recently used one is taken");
             model.get_mut(&handle.id).unwrap().phase = Phase::Busy;
         }
-        Placement::Fresh(id, commands) => {
+        Placement::Fresh => {
             assert_eq!(newest, None, "no new one while a warm one is idle");
-            notice_ends(model);
-            let memory = u64::from(size);
-            let known = Known { generation, memory, phase: Phase::Starting, condemned: false, idle_since: 0, commands };
-            model.insert(id, known);
-        }
-        Placement::Full => {
-            let held = model.values().filter(|known| !matches!(known.phase, Phase::Idle | Phase::Ending));
-            let (count, memory) = held.fold((0, 0), |(count, memory), known| (count + 1, memory + known.memory));
-            assert!(
-                count == ROOM.containers || memory + u64::from(size) > ROOM.memory_mib,
-                "refused with room to make"
-            );
+            begin(pool, model, generation, size);
         }
         other @ (Placement::Soon(_) | Placement::Closed) => panic!("{other:?}"),
     }
@@ -186,11 +188,11 @@ proptest! {
 fn a_call_waits_for_a_container_that_is_about_to_be_free() {
     let mut pool = Pool::new(ROOM);
     let function = version(0, 128);
-    let Placement::Fresh(id, _commands) = pool.place(&function, Patience::Some) else { panic!() };
+    let (id, _commands) = pool.begin(&function).unwrap();
     pool.tell(id, Event::Started);
     pool.tell(id, Event::Answered);
     let Placement::Soon(mut soon) = pool.place(&function, Patience::Some) else { panic!() };
-    assert!(matches!(pool.place(&function, Patience::Some), Placement::Fresh(..)), "one waits for one");
+    assert!(matches!(pool.place(&function, Patience::Some), Placement::Fresh), "one waits for one");
     pool.finished(id);
     assert_eq!(soon.try_recv().unwrap().id, id);
 }
@@ -199,10 +201,24 @@ fn a_call_waits_for_a_container_that_is_about_to_be_free() {
 fn a_waiter_that_left_does_not_hold_the_container() {
     let mut pool = Pool::new(ROOM);
     let function = version(0, 128);
-    let Placement::Fresh(id, _commands) = pool.place(&function, Patience::Some) else { panic!() };
+    let (id, _commands) = pool.begin(&function).unwrap();
     pool.tell(id, Event::Started);
     pool.tell(id, Event::Answered);
     drop(pool.place(&function, Patience::Some));
     pool.finished(id);
     assert!(matches!(pool.place(&function, Patience::Some), Placement::Warm(handle) if handle.id == id));
+}
+
+#[test]
+fn a_queued_call_takes_what_becomes_free() {
+    let mut pool = Pool::new(ROOM);
+    let function = version(0, 128);
+    let mut queued = pool.queue(&function);
+    let (id, _commands) = pool.begin(&function).unwrap();
+    pool.tell(id, Event::Started);
+    pool.finished(id);
+    assert_eq!(queued.try_recv().unwrap().id, id);
+    pool.tell(id, Event::Broken(Why::Failed));
+    pool.forget(id);
+    assert!(pool.versions.is_empty());
 }

@@ -18,7 +18,7 @@ async fn lines_stand_between_start_and_end() {
         assert_eq!(lines.len(), 4, "{tail}");
     }
     let log = harness.log_until(|log| log.iter().filter(|line| line.starts_with("REPORT")).count() == 20).await;
-    assert!(log[0].starts_with("INIT_START Runtime Version: python3."), "{}", log[0]);
+    assert!(log[0].starts_with("INIT_START Runtime Version: python:3."), "{}", log[0]);
     assert_eq!(log[1], "importing");
     assert_eq!(log.len(), 2 + 20 * 4);
     harness.end().await;
