@@ -208,7 +208,9 @@ impl Inner {
             return Err((job, error));
         }
         loop {
-            let (error, back) = match { self.pool().place(version, patience) } {
+            // The lock is free again before the placement is looked at.
+            let placement = self.pool().place(version, patience);
+            let (error, back) = match placement {
                 Placement::Warm(handle) => match hand_over(&handle, job) {
                     Ok(()) => return Ok(()),
                     // It broke since; it tells the pool by itself.
@@ -310,7 +312,8 @@ impl Inner {
         job: Box<Job>,
         turn: OwnedSemaphorePermit,
     ) -> Result<(), Refused> {
-        let Some((id, commands)) = ({ self.pool().begin(version) }) else { return Err((job, self.full())) };
+        let place = self.pool().begin(version);
+        let Some((id, commands)) = place else { return Err((job, self.full())) };
         let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands, Turn::hold(turn));
         self.tasks.spawn(task);
         Ok(())

@@ -42,15 +42,16 @@ pub(super) fn relay(
                 },
                 piece = pieces.recv() => piece,
             };
-            // The end, or nobody listens any more: the function then runs on unheard.
-            let Some(piece) = piece else {
-                // The runtime's connection ends when its process is killed; why it was is about to be said.
-                if breakable && let Ok(error) = broken.await {
-                    let _ = sender.send(Err(error)).await;
-                }
-                return;
+            let piece = match piece {
+                // Closed without an error: the answer is whole.
+                None => return,
+                // The runtime's connection also breaks when its process dies. Why it did is about to be said.
+                Some(Err(error)) if breakable => Err((&mut broken).await.unwrap_or(error)),
+                Some(piece) => piece,
             };
-            if sender.send(piece).await.is_err() {
+            let last = piece.is_err();
+            // Where nobody listens any more the function runs on unheard.
+            if sender.send(piece).await.is_err() || last {
                 return;
             }
         }
@@ -70,8 +71,28 @@ mod tests {
         sender.send(Ok(Bytes::from_static(b"a"))).await.unwrap();
         assert_eq!(out.recv().await.unwrap().unwrap(), "a");
         drop(sender);
+        assert!(out.recv().await.is_none(), "a whole answer ends at once");
         drop(breaker);
-        assert!(out.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn the_platforms_reason_wins_over_a_broken_connection() {
+        let (sender, pieces) = mpsc::channel(1);
+        let (mut out, breaker) = relay(pieces);
+        let error = |kind: &str| StreamError { error_type: kind.to_owned(), body: Bytes::new() };
+        sender.send(Err(error("Runtime.TruncatedResponse"))).await.unwrap();
+        breaker.break_off(error("Runtime.ExitError"));
+        assert_eq!(out.recv().await.unwrap().unwrap_err(), error("Runtime.ExitError"));
+    }
+
+    #[tokio::test]
+    async fn the_functions_own_error_is_passed_on() {
+        let (sender, pieces) = mpsc::channel(1);
+        let (mut out, breaker) = relay(pieces);
+        let error = StreamError { error_type: "Mine".to_owned(), body: Bytes::new() };
+        sender.send(Err(error.clone())).await.unwrap();
+        drop(breaker);
+        assert_eq!(out.recv().await.unwrap().unwrap_err(), error);
     }
 
     #[tokio::test]

@@ -169,7 +169,7 @@ fn outcome(line: &mut String, status: Status, error_type: Option<&str>) {
     }
 }
 
-/// The second line of a REPORT, for sampled traces: `XRAY TraceId: …	SegmentId: …	Sampled: true`.
+/// The second line of a REPORT, for sampled traces: `XRAY TraceId`, `SegmentId`, `Sampled`.
 fn trace_line(line: &mut String, header: &str) {
     let part = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.strip_prefix('='));
     if part("Sampled") == Some("1")

@@ -74,6 +74,7 @@ async fn alone() {
     Arc::into_inner(harness).unwrap().end().await;
 }
 
+#[allow(clippy::disallowed_methods, reason = "the pause is the point: kills come at random times")]
 /// Kills a process of a container every now and then; returns how many.
 fn kill_at_random(mark: &str, killing: &AtomicBool) -> u32 {
     let mut seed: u64 = 0x9e37_79b9_7f4a_7c15;
