@@ -80,8 +80,8 @@ pub(crate) enum FromAgent {
         /// Each step and the microseconds it took.
         took: Vec<(Cow<'static, str>, u64)>,
     },
-    /// The cell cannot be made; the agent ends.
-    Failed { step: Cow<'static, str>, errno: i32 },
+    /// The cell cannot be made; the agent ends. The path is what the step was about, if that is one thing.
+    Failed { step: Cow<'static, str>, path: Option<PathBuf>, errno: i32 },
     /// A program runs; stdout, stderr and, where asked for, the log pipe come with it.
     Started { seq: u64, pid: u32 },
     /// A program could not be started. `exec` says that it is the program's fault.

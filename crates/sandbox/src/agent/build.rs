@@ -48,8 +48,10 @@ pub(super) fn build(socket: &OwnedFd, filters: &seccomp::Filters) -> Option<()> 
             wire::send(socket.as_fd(), &FromAgent::Ready { took: steps.took }, &fds).ok()
         }
         Err(Fault { step, cause }) => {
-            let errno = cause.raw_os_error().unwrap_or(libc::EIO);
-            let _ = wire::send(socket.as_fd(), &FromAgent::Failed { step, errno }, &[]);
+            let about = cause.get_ref().and_then(|inner| inner.downcast_ref::<root::At>());
+            let errno = about.map_or(&cause, |about| &about.cause).raw_os_error().unwrap_or(libc::EIO);
+            let path = about.map(|about| about.path.clone());
+            let _ = wire::send(socket.as_fd(), &FromAgent::Failed { step, path, errno }, &[]);
             None
         }
     }

@@ -71,7 +71,7 @@ fn nursery() -> std::io::Result<()> {
         if let Err(error) = bear(socket.as_fd(), &cell, &filters, without) {
             let errno = error.raw_os_error().unwrap_or(libc::EIO);
             // Should that fail as well, the node sees the end of the cell's socket.
-            let _ = wire::send(cell.as_fd(), &FromAgent::Failed { step: CLONE.into(), errno }, &[]);
+            let _ = wire::send(cell.as_fd(), &FromAgent::Failed { step: CLONE.into(), path: None, errno }, &[]);
         }
     }
 }

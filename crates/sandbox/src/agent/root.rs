@@ -238,8 +238,15 @@ fn staged(inside: impl AsRef<Path>) -> PathBuf {
     Path::new(STAGE).join(inside.strip_prefix("/").unwrap_or(inside))
 }
 
-/// Keeps the error's number, which is what crosses to the node, and says where on standard error, which is where a person debugs it.
-fn at(path: &Path, error: io::Error) -> io::Error {
-    eprintln!("cell agent: {}: {error}", path.display());
-    error
+/// An error and the path it is about.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {cause}", path.display())]
+pub(super) struct At {
+    pub(super) path: PathBuf,
+    #[source]
+    pub(super) cause: io::Error,
+}
+
+fn at(path: &Path, cause: io::Error) -> io::Error {
+    io::Error::new(cause.kind(), At { path: path.to_owned(), cause })
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::path::PathBuf;
 
 use lambent_model::InstanceId;
 use lambent_model::function::Network;
@@ -78,7 +79,7 @@ const NETWORK_DEVICE: Known = Known {
 };
 
 /// What an agent could not do, with advice where a barrier is behind it.
-pub(super) fn explain(step: Cow<'static, str>, errno: i32) -> Error {
+pub(super) fn explain(step: Cow<'static, str>, path: Option<PathBuf>, errno: i32) -> Error {
     let source = io::Error::from_raw_os_error(errno);
     let known = KNOWN.iter().chain([&NETWORK_DEVICE]).find(|known| known.steps.contains(&step.as_ref()));
     // A full disk or a missing mount is no matter of the host's abilities.
@@ -90,7 +91,10 @@ pub(super) fn explain(step: Cow<'static, str>, errno: i32) -> Error {
         Some(known) if lacking && step != "collect host directories" => {
             Error::BarrierUnavailable { barrier: known.name, advice: format!("{step}: {source}; {}", known.advice) }
         }
-        _ => Error::Step { step, source },
+        _ => match path {
+            Some(path) => Error::Step { step: format!("{step}: {}", path.display()).into(), source },
+            None => Error::Step { step, source },
+        },
     }
 }
 

@@ -253,7 +253,7 @@ async fn born(channel: &Channel) -> Result<(u32, PidFd), Error> {
             Some(pidfd) => Ok((pid, pidfd.into())),
             None => Err(Error::Ended),
         },
-        Some((FromAgent::Failed { step, errno }, _)) => Err(barriers::explain(step, errno)),
+        Some((FromAgent::Failed { step, path, errno }, _)) => Err(barriers::explain(step, path, errno)),
         _ => Err(Error::Ended),
     }
 }
@@ -266,7 +266,7 @@ async fn ready(channel: &Channel) -> Result<[Option<OwnedFd>; 3], Error> {
             let mut fds = fds.into_iter();
             Ok([fds.next(), fds.next(), fds.next()])
         }
-        Some((FromAgent::Failed { step, errno }, _)) => Err(barriers::explain(step, errno)),
+        Some((FromAgent::Failed { step, path, errno }, _)) => Err(barriers::explain(step, path, errno)),
         _ => Err(step("build the cell")(io::Error::from(io::ErrorKind::UnexpectedEof))),
     }
 }

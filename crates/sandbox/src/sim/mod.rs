@@ -59,6 +59,11 @@ impl Sandbox for Sim {
 
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
         let home = self.parent.join(format!("{PREFIX}{}", self.owner)).join(spec.id.to_string());
+        for mount in &spec.mounts {
+            let missing =
+                |source| Error::Step { step: format!("find the mount {}", mount.source.display()).into(), source };
+            std::fs::metadata(&mount.source).map_err(missing)?;
+        }
         let paths = Paths::make(&home, &spec.mounts).map_err(step("make the cell's directories"))?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(step("listen for the Runtime API"))?;
         let address = listener.local_addr().map_err(step("read the Runtime API's address"))?.to_string();

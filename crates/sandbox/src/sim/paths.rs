@@ -28,7 +28,6 @@ impl Paths {
             table.push((inside.to_owned(), text(&outside)));
         }
         for mount in mounts {
-            std::fs::metadata(&mount.source)?;
             table.retain(|(inside, _)| Path::new(inside) != mount.target);
             table.push((text(&mount.target), text(&mount.source)));
         }

@@ -40,6 +40,7 @@ promises!(
     memory_hogs_are_killed_and_reported,
     sudden_memory_hogs_are_killed_and_reported,
     half_made_cells_leave_nothing,
+    a_mount_that_is_not_there_is_named,
     a_flood_of_output_does_not_stop_others,
     destroy_ends_everything,
     drop_ends_everything,
@@ -223,6 +224,15 @@ async fn sudden_memory_hogs_are_killed_and_reported(bench: Bench) {
     let killed = run(&cell, shell("kill -KILL $$")).await;
     assert_eq!(killed.exit, ExitStatus::Signal(9));
     cell.destroy().await;
+}
+
+async fn a_mount_that_is_not_there_is_named(bench: Bench) {
+    let mut spec = spec();
+    spec.mounts.push(Mount { source: "/does/not/exist".into(), target: "/var/task".into() });
+    let id = spec.id;
+    let refused = bench.sandbox.create(spec).await.err().unwrap();
+    assert!(refused.to_string().contains("/does/not/exist"), "{refused}");
+    support::until("all is cleared away", || support::traces(&bench, id).is_empty()).await;
 }
 
 async fn half_made_cells_leave_nothing(bench: Bench) {
