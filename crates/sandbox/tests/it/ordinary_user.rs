@@ -36,11 +36,16 @@ fn the_same_as_an_ordinary_user() {
         .uid(NOBODY)
         .gid(NOBODY)
         .current_dir("/");
-    command.env(support::AGENT, agent).env("TMPDIR", scratch).env("HOME", "/nonexistent").env_remove("PYENV_ROOT");
+    command
+        .env(support::AGENT, agent)
+        .env("TMPDIR", scratch)
+        .env("HOME", "/nonexistent")
+        .env_remove("PYENV_ROOT")
+        .env_remove("LAMBENT_TEST_REQUIRE_ISOLATION");
     let output = command.output().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
-    if said.contains("SKIPPED") {
+    if said.contains("this host cannot isolate") {
         skip("an ordinary user cannot make cells here");
     }
 }
