@@ -82,6 +82,8 @@ mod tests {
         for good in ["{}", "null", "1", "\"x\"", " [1, {\"a\": \"ü\"}]\n"] {
             assert_eq!(check(good.as_bytes()), Ok(()), "{good}");
         }
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert_eq!(check(deep.as_bytes()), Ok(()), "nesting costs no stack");
     }
 
     #[test]

@@ -346,7 +346,8 @@ fn shown(value: Option<&Value>) -> Option<String> {
     }
 }
 
-/// Whether `text` is `pattern`, in which `*` stands for anything. Linear: one star is remembered, the last.
+/// Whether `text` is `pattern`, in which `*` stands for anything. Only the last star is ever gone back to, so the work is
+/// bounded by the product of both lengths.
 fn fits_wildcards(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t, mut star) = (0, 0, None);
     while t < text.len() {
