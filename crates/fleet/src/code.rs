@@ -299,7 +299,7 @@ async fn blocking(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
@@ -320,6 +320,56 @@ mod tests {
         assert_eq!(std::fs::read_to_string(lower.join("a/both")).unwrap(), upper.to_str().unwrap());
         assert!(lower.join("a/one").exists() && lower.join("a/two").exists());
         assert!(lower.join("file/now-a-directory").exists());
+    }
+
+    fn zipped(content: &str) -> bytes::Bytes {
+        use std::io::Write as _;
+        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+        zip.start_file("file", zip::write::SimpleFileOptions::default()).unwrap();
+        zip.write_all(content.as_bytes()).unwrap();
+        zip.finish().unwrap().into_inner().into()
+    }
+
+    async fn pinned(cache: &Arc<CodeCache>, digest: Digest) -> Pin {
+        cache.pin(Key::Code(digest), vec![digest]).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_nobody_uses_makes_place_the_longest_unused_first() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs: Arc<dyn Blobs> = Arc::new(lambent_store::files::Blobs::open(&root.path().join("blobs")).unwrap());
+        let mut digests = Vec::new();
+        for content in ["aaaa", "bbbb", "cccc", "dddd"] {
+            digests.push(blobs.put(zipped(content)).await.unwrap());
+        }
+        let cache = CodeCache::open(root.path().join("cache"), 9, blobs).await.unwrap();
+        let held = pinned(&cache, digests[0]).await;
+        let kept = |digest: Digest| Key::Code(digest).path(&cache.root).is_dir();
+        for digest in digests.get(1..).unwrap() {
+            drop(pinned(&cache, *digest).await);
+        }
+        assert!(kept(digests[0]) && held.path().join("file").is_file(), "what is in use stays");
+        assert!(!kept(digests[1]) && !kept(digests[2]) && kept(digests[3]));
+        // What was evicted comes back when it is wanted again.
+        assert!(pinned(&cache, digests[1]).await.path().join("file").is_file());
+        assert_eq!(std::fs::read_dir(root.path().join("cache/code")).unwrap().count(), 2, "nothing else is left");
+    }
+
+    #[tokio::test]
+    async fn a_new_process_takes_up_what_is_whole_and_removes_the_rest() {
+        let root = tempfile::tempdir().unwrap();
+        let blobs: Arc<dyn Blobs> = Arc::new(lambent_store::files::Blobs::open(&root.path().join("blobs")).unwrap());
+        let digest = blobs.put(zipped("aaaa")).await.unwrap();
+        let directory = root.path().join("cache");
+        let cache = CodeCache::open(directory.clone(), 100, Arc::clone(&blobs)).await.unwrap();
+        drop(pinned(&cache, digest).await);
+        std::fs::create_dir_all(directory.join("code/.making-x/merged")).unwrap();
+        blobs.delete(digest).await.unwrap();
+        let cache = CodeCache::open(directory.clone(), 100, blobs).await.unwrap();
+        assert!(pinned(&cache, digest).await.path().join("file").is_file(), "without the blob");
+        assert_eq!(std::fs::read_dir(directory.join("code")).unwrap().count(), 1);
+        let missing = Digest::from([9; 32]);
+        assert!(matches!(cache.pin(Key::Code(missing), vec![missing]).await, Err(PrepareError::Missing { .. })));
     }
 
     #[test]

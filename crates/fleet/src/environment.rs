@@ -129,3 +129,52 @@ pub(crate) fn command(function: &FunctionVersion, interpreter: Option<&Interpret
     }
     command
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::placement::tests::version;
+
+    fn place() -> Place<'static> {
+        Place {
+            runtime_api: "127.0.0.1:9001".to_owned(),
+            log_stream: "s",
+            opt: None,
+            aws_endpoint_url: Some("http://aws"),
+        }
+    }
+
+    fn value(all: &[(String, String)], name: &str) -> Option<String> {
+        all.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
+    }
+
+    #[test]
+    fn the_users_variables_go_over_defaults_and_under_reserved_ones() {
+        let mut function = version(0, 128);
+        for (name, text) in [("TZ", "Asia/Tokyo"), ("_HANDLER", "stolen"), ("MINE", "1")] {
+            function.environment.insert(name.to_owned(), text.to_owned());
+        }
+        let all = of_runtime(&function, &place());
+        assert_eq!(value(&all, "TZ").as_deref(), Some("Asia/Tokyo"));
+        assert_eq!(value(&all, "_HANDLER").as_deref(), Some(""));
+        assert_eq!(value(&all, "MINE").as_deref(), Some("1"));
+        assert_eq!(value(&all, "AWS_ENDPOINT_URL").as_deref(), Some("http://aws"));
+        assert_eq!(value(&all, "AWS_EXECUTION_ENV"), None, "custom runtimes have none");
+        let extension = of_extension(&function, &place());
+        assert_eq!((value(&extension, "_HANDLER"), value(&extension, "MINE").as_deref()), (None, Some("1")));
+    }
+
+    #[test]
+    fn the_wrapper_goes_before_our_runtimes_only() {
+        let mut function = version(0, 128);
+        function.environment.insert("AWS_LAMBDA_EXEC_WRAPPER".to_owned(), "/opt/wrap".to_owned());
+        assert_eq!(command(&function, None, "/opt/bootstrap"), ["/opt/bootstrap"]);
+        function.runtime = Runtime::Python { minor: 12 };
+        let python = Interpreter { program: "/usr/bin/python3.12".to_owned(), mount: None };
+        assert_eq!(
+            command(&function, Some(&python), ""),
+            ["/opt/wrap", "/usr/bin/python3.12", "-s", "-u", "/var/runtime/python/bootstrap.py"]
+        );
+    }
+}

@@ -338,4 +338,4 @@ fn count(state: State, change: f64) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn version(generation: u128, memory_mib: u32) -> FunctionVersion {
+pub(crate) fn version(generation: u128, memory_mib: u32) -> FunctionVersion {
     FunctionVersion {
         arn: FunctionArn { region: Region::default(), account: AccountId::default(), name: "f".parse().unwrap() },
         version: Version::Latest,
