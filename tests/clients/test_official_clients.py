@@ -9,9 +9,10 @@ import importlib.metadata
 import re
 from pathlib import Path
 
-import differences
 import pytest
 from conftest import ROOT
+
+import differences
 
 HANDLERS = Path(__file__).parent / "handlers"
 
@@ -72,7 +73,9 @@ def observe(node, name, event):
         "error": response.get("FunctionError"),
         "answer": plain(answer, name, request),
         # The platform's own lines have times and sizes in them, and a tail of 4 KB begins anywhere.
-        "log": sorted(line for line in lines[len(tail) >= 4000 :] if line and not re.match(r"START |END |REPORT |INIT_", line)),
+        "log": sorted(
+            line for line in lines[len(tail) >= 4000 :] if line and not re.match(r"START |END |REPORT |INIT_", line)
+        ),
     }
 
 

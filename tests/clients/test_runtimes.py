@@ -11,10 +11,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import differences
 import fake_runtime_api
 import pytest
 from conftest import ROOT
+
+import differences
 
 HANDLERS = Path(__file__).parent / "handlers"
 OURS_PYTHON = [sys.executable, "-s", "-u", str(ROOT / "runtimes/python/bootstrap.py")]

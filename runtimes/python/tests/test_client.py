@@ -3,6 +3,7 @@ import threading
 import unittest
 
 import support  # noqa: F401 - puts the runtime on the path
+
 from _lambent.client import ProtocolError, RuntimeClient
 
 HEAD = b"HTTP/1.1 200 OK\r\nLambda-Runtime-Aws-Request-Id: one\r\n"

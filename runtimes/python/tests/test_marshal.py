@@ -3,6 +3,7 @@ import decimal
 import unittest
 
 import support  # noqa: F401 - puts the runtime on the path
+
 from _lambent import faults, marshal
 
 Point = collections.namedtuple("Point", "x y")
