@@ -203,15 +203,13 @@ impl Drop for Gateway {
 
 impl Gateway {
     pub async fn start(setup: Setup) -> Gateway {
-        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
-        let clock: Arc<dyn Clock> = Arc::new(Frozen(now));
-        let keys = Keys::open(Arc::new(Shelf::default())).await.unwrap();
-        let account = AccountId::default();
-        let owner = keys.root(&account, now).await.unwrap();
-        let stranger = keys.root(&"111122223333".parse().unwrap(), now).await.unwrap();
         let url = Arc::new(FunctionUrl {
             id: "abc123".to_owned(),
-            function: FunctionArn { region: Region::default(), account, name: "hello".parse().unwrap() },
+            function: FunctionArn {
+                region: Region::default(),
+                account: AccountId::default(),
+                name: "hello".parse().unwrap(),
+            },
             qualifier: None,
             auth_type: setup.auth_type,
             cors: setup.cors,
@@ -219,10 +217,20 @@ impl Gateway {
         });
         let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{}]}}"#, setup.statements);
         let policy = Some(Arc::new(serde_json::from_str(&policy).unwrap()));
-        let function = Arc::new(Function { act: setup.act, seen: Mutex::default() });
+        Self::over(Arc::new(OneUrl { url, policy }), setup.act, setup.body_timeout).await
+    }
+
+    /// In front of any control plane.
+    pub async fn over(directory: Arc<dyn Directory>, act: Act, body_timeout: Duration) -> Gateway {
+        let now: Timestamp = "2026-01-02T03:04:05Z".parse().unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(Frozen(now));
+        let keys = Keys::open(Arc::new(Shelf::default())).await.unwrap();
+        let owner = keys.root(&AccountId::default(), now).await.unwrap();
+        let stranger = keys.root(&"111122223333".parse().unwrap(), now).await.unwrap();
+        let function = Arc::new(Function { act, seen: Mutex::default() });
         let router = lambent_gateway::router(Parts {
-            settings: Settings { body_timeout: setup.body_timeout, ..Settings::default() },
-            directory: Arc::new(OneUrl { url, policy }),
+            settings: Settings { body_timeout, ..Settings::default() },
+            directory,
             invoker: Arc::clone(&function) as Arc<dyn Invoke>,
             verifier: Arc::new(Verifier::new(keys, Region::default(), Arc::clone(&clock))),
             clock,
