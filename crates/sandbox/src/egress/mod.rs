@@ -29,6 +29,7 @@
 //! | [`Limits::dns_queries`] under way | a further query is dropped; resolvers ask again |
 //! | [`Limits::connect_timeout`] | the connection is reset |
 //! | [`Limits::tcp_idle`], [`Limits::udp_idle`] without a byte either way | the flow is reset, forgotten |
+//! | 64 closed connections that still deliver their last bytes, 60 s each | the oldest is reset |
 //! | 64 KiB buffered a direction of a TCP flow | the sender's window closes |
 //! | 64 datagrams waiting in a UDP flow, 256 replies waiting for the device | dropped; the sender waits |
 //!

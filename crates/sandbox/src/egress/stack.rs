@@ -21,8 +21,10 @@ use super::wire::Pair;
 const BUFFER: usize = 64 * 1024;
 /// Packets waiting for the device before nothing more is read from it.
 const MAX_OUTGOING: usize = 64;
-/// How long a closed connection may take to say goodbye.
-const LINGER: Duration = Duration::from_secs(10);
+/// How long a closed connection may take to deliver its last bytes and say goodbye; then it is reset.
+const LINGER: Duration = Duration::from_secs(60);
+/// Connections saying goodbye at once. One more, and the oldest is forgotten; the cell learns of it by a reset at its next segment.
+const MAX_CLOSING: usize = 64;
 /// How long the cell's kernel may leave data unacknowledged before the connection counts as dead.
 const UNACKNOWLEDGED: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
 
@@ -113,6 +115,10 @@ impl Stack {
 
     /// Lets a socket that no flow uses any more finish by itself.
     pub fn release(&mut self, handle: SocketHandle, pair: Pair) {
+        if self.closing.len() >= MAX_CLOSING {
+            let oldest = self.closing.remove(0);
+            self.sockets.remove(oldest.handle);
+        }
         self.closing.push(Closing { handle, pair, deadline: Instant::now() + LINGER });
     }
 
@@ -136,7 +142,7 @@ impl Stack {
         let reaped = self.reap();
         let delay = self.interface.poll_delay(now, &self.sockets);
         let delay = delay.map(|delay| Duration::from_micros(delay.total_micros()));
-        if self.closing.is_empty() || reaped { delay } else { Some(delay.map_or(LINGER, |delay| delay.min(LINGER))) }
+        if reaped { delay } else { Some(delay.map_or(LINGER, |delay| delay.min(LINGER))) }
     }
 
     /// Shows the stack this packet before any that waits.
@@ -171,11 +177,13 @@ impl Stack {
                 tcp::State::TimeWait => true,
                 _ => false,
             };
-            let is_over = is_done || now >= closing.deadline;
-            if is_over {
+            if is_done {
                 sockets.remove(closing.handle);
+            } else if now >= closing.deadline {
+                // The reset goes out with the next poll.
+                sockets.get_mut::<tcp::Socket>(closing.handle).abort();
             }
-            !is_over
+            !is_done
         });
         self.closing.is_empty()
     }
@@ -237,5 +245,59 @@ impl smoltcp::phy::TxToken for Outgoing<'_> {
         let result = f(&mut packet);
         self.0.push_back(packet);
         result
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn pair(port: u16) -> Pair {
+        let inside = (net::CELL_V4, port).into();
+        Pair { inside, outside: (net::GATEWAY_V4, 80).into() }
+    }
+
+    /// A socket that will not end by itself.
+    fn stuck(stack: &mut Stack) -> SocketHandle {
+        let buffer = || tcp::SocketBuffer::new(vec![0; 1]);
+        let mut socket = tcp::Socket::new(buffer(), buffer());
+        socket.listen((net::GATEWAY_V4, 80)).unwrap();
+        stack.sockets.add(socket)
+    }
+
+    #[test]
+    fn goodbyes_are_bounded() {
+        let mut stack = Stack::new();
+        for port in 1..=u16::try_from(2 * MAX_CLOSING).unwrap() {
+            let handle = stuck(&mut stack);
+            stack.release(handle, pair(port));
+        }
+        assert_eq!((stack.closing.len(), stack.sockets.iter().count()), (MAX_CLOSING, MAX_CLOSING));
+        assert_eq!(stack.closing.first().unwrap().pair, pair(u16::try_from(MAX_CLOSING).unwrap() + 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_goodbye_that_takes_too_long_is_a_reset() {
+        let mut stack = Stack::new();
+        let handle = stuck(&mut stack);
+        stack.release(handle, pair(1));
+        assert_eq!(stack.poll(), Some(LINGER));
+        tokio::time::advance(LINGER).await;
+        stack.poll();
+        stack.poll();
+        assert_eq!((stack.closing.len(), stack.sockets.iter().count()), (0, 0));
+    }
+
+    #[test]
+    fn a_port_used_again_is_a_new_connection() {
+        let mut stack = Stack::new();
+        for port in [1, 2] {
+            let handle = stuck(&mut stack);
+            stack.release(handle, pair(port));
+        }
+        stack.forget(pair(1));
+        assert_eq!(stack.closing.iter().map(|closing| closing.pair).collect::<Vec<_>>(), [pair(2)]);
+        assert_eq!(stack.sockets.iter().count(), 1);
     }
 }
