@@ -46,11 +46,19 @@ const MEMORY_IN_A_CROWD: u32 = 320;
 /// Everything that one case measured.
 struct Case {
     function: Function,
-    p50: [Vec<f64>; 2],
-    p99: [Vec<f64>; 2],
-    rate: [Vec<f64>; 2],
-    memory: [Vec<f64>; 2],
+    lambent: Alone,
+    emulator: Alone,
+    /// Lambent's calls per second for each of [`CROWDS`].
     crowds: Vec<Vec<f64>>,
+}
+
+/// What one client saw of one server, turn by turn.
+#[derive(Default)]
+struct Alone {
+    p50: Vec<f64>,
+    p99: Vec<f64>,
+    rate: Vec<f64>,
+    memory: Vec<f64>,
 }
 
 /// Runs it.
@@ -71,22 +79,16 @@ pub fn run(args: &WarmArgs) -> Result<()> {
     Ok(())
 }
 
-/// Index of Lambent's values.
-const OURS: usize = 0;
-/// Index of the peer's values.
-const THEIRS: usize = 1;
-
 impl Case {
     fn new(function: Function) -> Self {
-        let empty = || [Vec::new(), Vec::new()];
-        let (p50, p99, rate, memory) = (empty(), empty(), empty(), empty());
-        Self { function, p50, p99, rate, memory, crowds: vec![Vec::new(); CROWDS.len()] }
+        let (lambent, emulator) = (Alone::default(), Alone::default());
+        Self { function, lambent, emulator, crowds: vec![Vec::new(); CROWDS.len()] }
     }
 
     fn emulator(&mut self, emulator: &Emulator, calls: usize) -> Result<()> {
         let path = "/2015-03-31/functions/function/invocations".to_owned();
-        self.alone(THEIRS, &Target { address: emulator.address, path, key: None }, calls)?;
-        self.memory[THEIRS].push(emulator.resident_mib()?);
+        self.emulator.measure(&Target { address: emulator.address, path, key: None }, calls)?;
+        self.emulator.memory.push(emulator.resident_mib()?);
         Ok(())
     }
 
@@ -97,8 +99,8 @@ impl Case {
             path: format!("/2015-03-31/functions/{name}/invocations"),
             key: Some(node.key.clone()),
         };
-        self.alone(OURS, &target("alone"), calls)?;
-        self.memory[OURS].push(node.resident_mib()?);
+        self.lambent.measure(&target("alone"), calls)?;
+        self.lambent.memory.push(node.resident_mib()?);
         node.deploy("crowd", &self.function, MEMORY_IN_A_CROWD)?;
         for (clients, rates) in CROWDS.into_iter().zip(&mut self.crowds) {
             rates.push(load::throughput(&target("crowd"), clients, WARM_UP, COUNTED)?);
@@ -106,36 +108,35 @@ impl Case {
         Ok(())
     }
 
-    /// What one client sees.
-    fn alone(&mut self, whose: usize, target: &Target, calls: usize) -> Result<()> {
+    fn metrics(self) -> Vec<Metric> {
+        let case = self.function.case;
+        let metric = |name: &str, unit, lambent, peer| Metric { case, name: name.to_owned(), unit, lambent, peer };
+        let (ours, theirs) = (self.lambent, self.emulator);
+        let mut metrics = vec![
+            metric("p50", "ms", ours.p50, theirs.p50),
+            metric("p99", "ms", ours.p99, theirs.p99),
+            metric("calls_per_second", "1/s", ours.rate, theirs.rate),
+        ];
+        for (clients, lambent) in CROWDS.into_iter().zip(self.crowds) {
+            metrics.push(metric(&format!("calls_per_second_{clients}"), "1/s", lambent, Vec::new()));
+        }
+        metrics.push(metric("resident_memory", "MiB", ours.memory, theirs.memory));
+        metrics
+    }
+}
+
+impl Alone {
+    fn measure(&mut self, target: &Target, calls: usize) -> Result<()> {
         let sorted = load::latencies(target, WARM_UP_CALLS, calls)?;
         let total: Duration = sorted.iter().sum();
         let at = |percent: usize| {
             let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
             sorted.get(rank).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
         };
-        self.p50[whose].push(at(50));
-        self.p99[whose].push(at(99));
+        self.p50.push(at(50));
+        self.p99.push(at(99));
         #[expect(clippy::cast_precision_loss, reason = "far fewer calls than a float can count")]
-        self.rate[whose].push(sorted.len() as f64 / total.as_secs_f64());
+        self.rate.push(sorted.len() as f64 / total.as_secs_f64());
         Ok(())
-    }
-
-    fn metrics(self) -> Vec<Metric> {
-        let case = self.function.case;
-        let both = |name: &str, unit, [lambent, peer]: [Vec<f64>; 2]| Metric {
-            case,
-            name: name.to_owned(),
-            unit,
-            lambent,
-            peer,
-        };
-        let mut metrics =
-            vec![both("p50", "ms", self.p50), both("p99", "ms", self.p99), both("calls_per_second", "1/s", self.rate)];
-        for (clients, lambent) in CROWDS.into_iter().zip(self.crowds) {
-            metrics.push(both(&format!("calls_per_second_{clients}"), "1/s", [lambent, Vec::new()]));
-        }
-        metrics.push(both("resident_memory", "MiB", self.memory));
-        metrics
     }
 }

@@ -10,7 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{ApiError, Call, Client};
 
@@ -122,10 +122,11 @@ impl Client {
             self.update(new).await?;
         } else {
             let mut body = configuration(new);
-            body["FunctionName"] = json!(new.name);
-            body["Role"] = json!("arn:aws:iam::000000000000:role/lambent");
-            body["Code"] = json!({"ZipFile": BASE64_STANDARD.encode(&new.zip)});
-            body["Publish"] = json!(new.publish);
+            body.insert("FunctionName".to_owned(), json!(new.name));
+            body.insert("Role".to_owned(), json!("arn:aws:iam::000000000000:role/lambent"));
+            body.insert("Code".to_owned(), json!({"ZipFile": BASE64_STANDARD.encode(&new.zip)}));
+            body.insert("Publish".to_owned(), json!(new.publish));
+            let body = Value::Object(body);
             self.json(Method::POST, "/2015-03-31/functions", Some(&body)).await?;
         }
         self.ready(&new.name).await
@@ -133,7 +134,7 @@ impl Client {
 
     async fn update(&self, new: &NewFunction) -> Result<()> {
         let path = function_path(&new.name);
-        self.json(Method::PUT, format!("{path}/configuration"), Some(&configuration(new))).await?;
+        self.json(Method::PUT, format!("{path}/configuration"), Some(&Value::Object(configuration(new)))).await?;
         self.ready(&new.name).await?;
         let code = json!({"ZipFile": BASE64_STANDARD.encode(&new.zip), "Publish": new.publish});
         self.json(Method::PUT, format!("{path}/code"), Some(&code)).await.map(drop)
@@ -250,16 +251,13 @@ fn completed(payload: &[u8]) -> Streamed {
 }
 
 /// The part of a function that `CreateFunction` and `UpdateFunctionConfiguration` share.
-fn configuration(new: &NewFunction) -> Value {
-    let mut body = json!({"Runtime": new.runtime, "Handler": new.handler});
-    if let Some(memory) = new.memory_mib {
-        body["MemorySize"] = json!(memory);
-    }
-    if let Some(timeout) = new.timeout_secs {
-        body["Timeout"] = json!(timeout);
-    }
-    if let Some(environment) = &new.environment {
-        body["Environment"] = json!({"Variables": environment});
-    }
-    body
+fn configuration(new: &NewFunction) -> Map<String, Value> {
+    let optional = [
+        ("MemorySize", new.memory_mib.map(Value::from)),
+        ("Timeout", new.timeout_secs.map(Value::from)),
+        ("Environment", new.environment.as_ref().map(|variables| json!({"Variables": variables}))),
+    ];
+    let given = optional.into_iter().filter_map(|(name, value)| Some((name, value?)));
+    let always = [("Runtime", json!(new.runtime)), ("Handler", json!(new.handler))];
+    always.into_iter().chain(given).map(|(name, value)| (name.to_owned(), value)).collect()
 }

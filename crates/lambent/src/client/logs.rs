@@ -29,10 +29,9 @@ impl Client {
         let mut events = Vec::new();
         let mut token = None::<String>;
         loop {
-            let mut body = json!({"logGroupName": group, "startTime": since.as_millisecond()});
-            if let Some(token) = token {
-                body["nextToken"] = json!(token);
-            }
+            let first = json!({"logGroupName": group, "startTime": since.as_millisecond()});
+            let next = |token: String| json!({"logGroupName": group, "startTime": since.as_millisecond(), "nextToken": token});
+            let body = token.map_or(first, next);
             let page = match self.logs("FilterLogEvents", &body).await {
                 Ok(page) => page,
                 Err(error) if not_found(&error) => return Ok(events),
