@@ -30,7 +30,8 @@ impl Client {
         let mut token = None::<String>;
         loop {
             let first = json!({"logGroupName": group, "startTime": since.as_millisecond()});
-            let next = |token: String| json!({"logGroupName": group, "startTime": since.as_millisecond(), "nextToken": token});
+            let next =
+                |token: String| json!({"logGroupName": group, "startTime": since.as_millisecond(), "nextToken": token});
             let body = token.map_or(first, next);
             let page = match self.logs("FilterLogEvents", &body).await {
                 Ok(page) => page,

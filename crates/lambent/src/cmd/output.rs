@@ -30,7 +30,8 @@ fn layout(head: &[&str], rows: &[Vec<String>]) -> String {
     let cells = |column: usize| rows.iter().filter_map(move |row| row.get(column));
     let width = |column: usize, name: &str| cells(column).map(|cell| cell.chars().count()).chain([name.len()]).max();
     let widths: Vec<usize> = head.iter().enumerate().map(|(i, name)| width(i, name).unwrap_or_default()).collect();
-    let figures: Vec<bool> = (0..head.len()).map(|i| !rows.is_empty() && cells(i).all(|cell| is_figure(cell))).collect();
+    let figures: Vec<bool> =
+        (0..head.len()).map(|i| !rows.is_empty() && cells(i).all(|cell| is_figure(cell))).collect();
     let first = head.iter().map(|name| (*name).to_owned()).collect();
     let lines = std::iter::once(&first).chain(rows).map(|row: &Vec<String>| {
         let columns = row.iter().zip(widths.iter().zip(&figures));
