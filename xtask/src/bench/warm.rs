@@ -25,6 +25,9 @@ pub struct WarmArgs {
     /// Calls by one client in a turn.
     #[arg(long, default_value_t = 2000)]
     calls: usize,
+    /// Measure this binary instead of building one for release.
+    #[arg(long, value_name = "FILE")]
+    binary: Option<std::path::PathBuf>,
     /// Only this case.
     #[arg(long)]
     case: Option<String>,
@@ -64,7 +67,7 @@ struct Alone {
 /// Runs it.
 pub fn run(args: &WarmArgs) -> Result<()> {
     let emulator = install::emulator()?;
-    let lambent = install::lambent()?;
+    let lambent = args.binary.clone().map_or_else(install::lambent, Ok)?;
     let mut cases: Vec<Case> = [install::python()?, install::rust()?].into_iter().map(Case::new).collect();
     cases.retain(|case| args.case.as_ref().is_none_or(|wanted| case.function.case == wanted));
     for turn in 1..=args.runs {
