@@ -60,6 +60,9 @@ fn shell(script: &str) -> Result<()> {
         .env("HOME", home.path())
         .env("AWS_EC2_METADATA_DISABLED", "true")
         .env("AWS_PAGER", "")
+        // Ports of its own, whatever runs on this machine.
+        .env("LAMBENT_API_LISTEN", "127.0.0.1:0")
+        .env("LAMBENT_URLS_LISTEN", "127.0.0.1:0")
         .process_group(0);
     if !bash.status()?.success() {
         bail!("a command failed in {}", show(home.path()));

@@ -23,7 +23,7 @@ pub const LOG_PIPE_FD: i32 = 62;
 /// A directory or file of the host, visible read-only inside a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mount {
-    /// On the host.
+    /// On the host, absolute.
     pub source: PathBuf,
     /// Inside the cell, absolute. Missing parents are made.
     pub target: PathBuf,
