@@ -55,23 +55,11 @@ pub struct Config {
     pub shutdown: Shutdown,
 }
 
-/// `[api]`: the Lambda API.
+/// `[api]`: the Lambda API. Every call is signed, wherever it comes from; nothing turns that off.
 #[derive(Debug, Clone)]
 pub struct Api {
     /// `listen`: address and port; port 0 picks a free one. Default 127.0.0.1:9400. Since 0.1.
     pub listen: SocketAddr,
-    /// `authentication`: `required`, or `off` to accept unsigned calls (loopback only). Default `required`. Since 0.1.
-    pub authentication: Authentication,
-}
-
-/// Whether calls must be signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Authentication {
-    /// Every call is signed with an access key of this node.
-    Required,
-    /// Nobody checks.
-    Off,
 }
 
 /// `[urls]`: function URLs.
@@ -172,7 +160,7 @@ impl Config {
             account: reader.value("account", AccountId::default())?,
             region: reader.value("region", Region::default())?,
             data_dir: reader.value("data_dir", PathBuf::from(data_dir))?,
-            api: Api { listen, authentication: reader.value("api.authentication", Authentication::Required)? },
+            api: Api { listen },
             urls: Urls { listen: reader.value("urls.listen", urls)? },
             sandbox: Sandbox { kind: reader.value("sandbox.kind", SandboxKind::Cell)? },
             fleet: Fleet {
@@ -197,13 +185,6 @@ impl Config {
     /// What no single key can see.
     pub(super) fn check(&self) -> Result<(), Error> {
         let refuse = |text: String| Err(Error::Contradiction(text));
-        if self.api.authentication == Authentication::Off && !self.api.listen.ip().is_loopback() {
-            return refuse(format!(
-                "api.listen = {} is reachable from other machines, but api.authentication = \"off\": \
-                 listen on 127.0.0.1 or require authentication",
-                self.api.listen
-            ));
-        }
         if self.api.listen == self.urls.listen && self.api.listen.port() != 0 {
             return refuse(format!("api.listen and urls.listen are both {}: give one another port", self.api.listen));
         }

@@ -79,7 +79,6 @@ fn a_wrong_value_names_its_key_and_source() {
 #[test]
 fn contradictions_are_refused() {
     for (text, word) in [
-        ("[api]\nlisten = '0.0.0.0:9400'\nauthentication = 'off'", "reachable from other machines"),
         ("[api]\nlisten = '127.0.0.1:9401'", "both 127.0.0.1:9401"),
         ("[fleet]\nconcurrency = 0", "at least 1"),
         ("[aws]\naccess_key_id = 'A'", "belong together"),
