@@ -12,7 +12,6 @@ PYTHON = {
     "not-json": "the words for bad JSON are those of the standard library; the platform refuses such events anyway",
     "decimal-key": "the words for a key that JSON cannot have are those of the standard library",
     "fails-at-import-beyond-latin-1": "the error is reported in UTF-8; AWS's client fails to report it",
-    "too-deep": "the words for too deep a value are those of the standard library's encoder",
 }
 
 NODE = {
@@ -36,6 +35,8 @@ LOGS = {
 _TRACE = re.compile(r"Root=[-0-9a-f]+;Parent=[0-9a-f]+;Sampled=[01]")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 _REPEATED = re.compile(r"Previous line repeated \d+ more times")
+# Where in the encoder the stack runs out depends on how deep it was called from.
+_TOO_DEEP = re.compile(r"maximum recursion depth exceeded( (?:while|in)[^\"\n\\]*)?")
 _WARNING = re.compile(r"(LAMBDA_WARNING: Unhandled exception\.)[^\r\"]*")
 
 
@@ -68,5 +69,5 @@ def normal(text):
         text = pattern.sub("", text)
     text = _COLLECTED.sub("", text)
     text = _TRACE.sub("TRACE", _TIME.sub("TIME", text))
-    text = _REPEATED.sub("Previous line repeated", text)
+    text = _TOO_DEEP.sub("maximum recursion depth exceeded", _REPEATED.sub("Previous line repeated", text))
     return _WARNING.sub(r"\1", text)
