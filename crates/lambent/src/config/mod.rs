@@ -47,7 +47,11 @@ pub fn load(args: &ServeArgs, env: &dyn Env, purpose: Use) -> Result<Loaded> {
         Some(path) => Some(read_file(path)?),
         None => Path::new(DEFAULT_FILE).is_file().then(|| read_file(Path::new(DEFAULT_FILE))).transpose()?,
     };
-    join(file, env, &flags(args)?, purpose).map_err(Into::into)
+    let mut loaded = join(file, env, &flags(args)?, purpose)?;
+    // What makes cells, and what builds examples, has another working directory than this process.
+    loaded.config.data_dir =
+        std::path::absolute(&loaded.config.data_dir).context("cannot tell where the data directory is")?;
+    Ok(loaded)
 }
 
 /// Joins the sources; the pure part of [`load`].

@@ -60,9 +60,6 @@ pub struct Node {
 impl Node {
     /// Builds and joins all parts; returns when the sockets answer.
     pub async fn start(config: &Config, env: &dyn Env, telemetry: &Telemetry) -> Result<Self> {
-        // What makes cells does not share this process's working directory.
-        let data_dir = std::path::absolute(&config.data_dir).context("cannot tell where the data directory is")?;
-        let config = &Config { data_dir, ..config.clone() };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = open_store(&config.data_dir).await?;
         let keys = Keys::open(store.catalog.clone()).await.context("cannot read the access keys")?;
