@@ -114,6 +114,11 @@ const ASK_PYTHON: &str = "import os, sys\n\
     print('%d.%d' % sys.version_info[:2], os.path.realpath(base), sys.base_prefix, sep='\\n')";
 const ASK_NODE: &str = "console.log(process.versions.node + '\\n' + require('fs').realpathSync(process.execPath))";
 
+/// What the bootstraps in `runtimes/` are written for and tested on.
+const OLDEST_PYTHON_3: u8 = 8;
+/// The same for Node.js.
+const OLDEST_NODE: u8 = 18;
+
 /// Runs a candidate: which runtime it is, its program and its prefix.
 async fn ask(candidate: &Path) -> Option<(Runtime, PathBuf, PathBuf)> {
     let node = candidate.file_name()?.to_str()?.starts_with("node");
@@ -127,13 +132,20 @@ async fn ask(candidate: &Path) -> Option<(Runtime, PathBuf, PathBuf)> {
     let text = String::from_utf8(output.stdout).ok()?;
     let mut lines = text.lines();
     let (version, program) = (lines.next()?, PathBuf::from(lines.next()?));
+    let runtime = served(node, version)?;
+    let prefix = if node { program.parent()?.parent()?.to_owned() } else { PathBuf::from(lines.next()?) };
+    Some((runtime, program, prefix))
+}
+
+/// The runtime that an interpreter of this version is; none where our bootstraps do not run on it.
+fn served(node: bool, version: &str) -> Option<Runtime> {
     let (major, rest) = version.split_once('.')?;
+    let major: u8 = major.parse().ok()?;
     if node {
-        let prefix = program.parent()?.parent()?.to_owned();
-        return Some((Runtime::Node { major: major.parse().ok()? }, program, prefix));
+        return (major >= OLDEST_NODE).then_some(Runtime::Node { major });
     }
-    let prefix = PathBuf::from(lines.next()?);
-    (major == "3").then_some((Runtime::Python { minor: rest.parse().ok()? }, program, prefix))
+    let minor: u8 = rest.parse().ok()?;
+    (major == 3 && minor >= OLDEST_PYTHON_3).then_some(Runtime::Python { minor })
 }
 
 /// Where a cell sees an interpreter.
@@ -178,6 +190,15 @@ mod tests {
             mounted("/var/lang/bin/node", "/opt/node-v22", "/var/lang")
         );
         assert_eq!(placed("/home/bin/node", "/home"), mounted("/home/bin/node", "/home/bin/node", "/home/bin/node"));
+    }
+
+    #[test]
+    fn interpreters_too_old_for_our_bootstraps_are_no_runtimes() {
+        assert_eq!(served(false, "3.8"), Some(Runtime::Python { minor: 8 }));
+        assert_eq!(served(true, "18.20.1"), Some(Runtime::Node { major: 18 }));
+        for (node, version) in [(false, "3.7"), (false, "2.7"), (true, "16.20.0"), (true, "x"), (false, "")] {
+            assert_eq!(served(node, version), None, "{version}");
+        }
     }
 
     #[tokio::test]

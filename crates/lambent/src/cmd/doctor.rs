@@ -171,10 +171,11 @@ fn print(findings: &[Finding], json: bool) -> Result<()> {
     if json {
         return output::json(&json!({"findings": findings}));
     }
+    let width = findings.iter().map(|finding| finding.subject.len()).max().unwrap_or(0);
     for finding in findings {
-        output::line(&format!("{:8} {:22} {}", finding.verdict.word(), finding.subject, finding.found))?;
+        output::line(&format!("{:8} {:width$}  {}", finding.verdict.word(), finding.subject, finding.found))?;
         if let Some(advice) = &finding.advice {
-            output::line(&format!("{:31} -> {advice}", ""))?;
+            output::line(&format!("{:8} {:width$}  -> {advice}", "", ""))?;
         }
     }
     Ok(())
