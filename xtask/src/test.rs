@@ -52,7 +52,7 @@ fn passed(result: Result<()>) -> Result<Outcome> {
 fn rust() -> Result<Outcome> {
     crate::functions::build()?;
     let mut cargo = run::command(run::cargo_path());
-    cargo.args(["test", "--workspace", "--quiet"]);
+    cargo.args(["test", "--workspace", "--quiet", "--no-fail-fast"]);
     if run::is_root() {
         cargo.env("LAMBENT_TEST_REQUIRE_ISOLATION", "1");
     }

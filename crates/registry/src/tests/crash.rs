@@ -35,15 +35,17 @@ async fn a_store_has_one_user() {
     assert!(matches!(Embedded::open(&path), Err(lambent_store::Error::Locked { .. })));
 }
 
+// What is there is looked at, not what a sweep says it deleted: the registry's own first sweep may come in between.
 #[tokio::test]
 async fn code_is_forgotten_when_nothing_refers_to_it() {
     let world = World::new().await;
     world.function("f").await;
     world.function("g").await;
-    assert_eq!(world.registry.sweep().await.unwrap(), 0);
+    world.registry.sweep().await.unwrap();
+    assert_eq!(world.store.blobs.list().await.unwrap().len(), 2);
     let delete = DeleteFunctionRequest { function_name: "f".to_owned(), qualifier: None };
     world.registry.delete_function(&world.caller, delete).await.unwrap();
-    assert_eq!(world.registry.sweep().await.unwrap(), 1);
+    world.registry.sweep().await.unwrap();
     let kept = world.registry.resolve(&world.arn("g"), None).unwrap().version.code.digest;
     assert_eq!(world.store.blobs.list().await.unwrap(), [kept]);
 }
@@ -53,7 +55,9 @@ async fn what_is_being_uploaded_is_not_swept() {
     let world = World::new().await;
     let location = crate::code::Location { zip: Some(zip(b"x")), ..Default::default() };
     let code = world.registry.take_code(&world.caller.account, location).await.unwrap();
-    assert_eq!(world.registry.sweep().await.unwrap(), 0);
+    world.registry.sweep().await.unwrap();
+    assert_eq!(world.store.blobs.list().await.unwrap().len(), 1);
     drop(code);
-    assert_eq!(world.registry.sweep().await.unwrap(), 1);
+    world.registry.sweep().await.unwrap();
+    assert_eq!(world.store.blobs.list().await.unwrap(), []);
 }
