@@ -17,6 +17,7 @@ mod owner;
 mod pidfd;
 pub mod port;
 mod procfs;
+mod signals;
 pub mod sim;
 mod spawner;
 mod wire;

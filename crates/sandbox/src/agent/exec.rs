@@ -6,13 +6,13 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::fcntl::OFlag;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, sigaction, sigprocmask};
 use nix::sys::stat::Mode;
 use nix::unistd::{ForkResult, execve, fork};
 
 use super::sys;
 use crate::lowered::{Lowered, Without};
 use crate::port::{LOG_PIPE_FD, LOG_PIPE_VARIABLE};
+use crate::signals;
 use crate::wire::Spawn;
 
 /// First to be killed when the host (or the cell) is out of memory: functions, before any service of the host and before the agent.
@@ -115,13 +115,7 @@ fn become_program(image: &Image, writes: &[OwnedFd], without: Without) -> Result
 /// Its own session, ordinary signals, first to go when memory is short. Limits, capabilities and the filter are the agent's already.
 fn prepare() -> io::Result<()> {
     nix::unistd::setsid()?;
-    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // What is ignored stays so across exec, and agents ignore several.
-    for signal in Signal::iterator().filter(|signal| !matches!(signal, Signal::SIGKILL | Signal::SIGSTOP)) {
-        // SAFETY: the default action runs no code of ours.
-        unsafe { sigaction(signal, &default) }?;
-    }
+    signals::make_ordinary()?;
     // The file belongs to the process only while it can be traced; nothing of the agent's memory is a secret from this very cell,
     // and the filter leaves no call to trace with.
     nix::sys::prctl::set_dumpable(true)?;

@@ -14,7 +14,7 @@ use super::paths::Paths;
 use crate::error::step;
 use crate::pidfd::PidFd;
 use crate::port::{ExitStatus, LOG_PIPE_FD, LOG_PIPE_VARIABLE, Process, ProcessSpec};
-use crate::{Error, procfs, spawner};
+use crate::{Error, procfs, signals, spawner};
 
 /// A process that was started, as its cell remembers it.
 #[derive(Debug)]
@@ -121,14 +121,21 @@ fn command(
         command.env(LOG_PIPE_VARIABLE, LOG_PIPE_FD.to_string());
     }
     let node = std::process::id();
-    // SAFETY: between fork and exec this calls only prctl, getppid and dup2, which are async-signal-safe, and allocates nothing
-    // (`Error::from_raw_os_error` holds an integer). `log_end` is moved in and so stays open until after the fork.
+    // SAFETY: between fork and exec this calls only prctl, getppid, sigaction, sigprocmask, umask, close_range and
+    // dup2, which are async-signal-safe, and allocates nothing (`Error::from_raw_os_error` holds an integer). `log_end` is moved in and so stays open until after the fork.
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
             // The node may have died before the line above took effect.
             if u32::try_from(libc::getppid()) != Ok(node) {
                 return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            signals::make_ordinary()?;
+            nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+            // Whatever the node was started with is its own; closed by exec, because the report of a failed one goes through here.
+            let mark = libc::CLOSE_RANGE_CLOEXEC;
+            if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, mark) < 0 {
+                return Err(io::Error::last_os_error());
             }
             if let Some(end) = &log_end
                 && libc::dup2(end.as_raw_fd(), LOG_PIPE_FD) < 0

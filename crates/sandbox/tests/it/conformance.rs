@@ -29,6 +29,7 @@ promises!(
     exit_codes_and_signals_arrive,
     output_arrives_on_its_own_pipe,
     environment_is_exactly_what_was_given,
+    nothing_is_inherited,
     a_program_that_cannot_run_is_refused,
     signals_reach_the_whole_group,
     signals_reach_what_a_process_left_behind,
@@ -71,6 +72,31 @@ async fn environment_is_exactly_what_was_given(bench: Bench) {
     lines.sort_unstable();
     assert_eq!(lines, ["EMPTY=", "GREETING=grüß dich"]);
     cell.destroy().await;
+}
+
+async fn nothing_is_inherited(bench: Bench) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let status = run(&cell, program(&["/bin/cat", "/proc/self/status"])).await.stdout;
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+    assert_eq!((field("SigIgn:"), field("SigBlk:")), ("0000000000000000", "0000000000000000"));
+    assert_eq!(field("Umask:"), "0022");
+    // The last one is the directory that is being listed.
+    let descriptors = run(&cell, program(&["/bin/ls", "/proc/self/fd"])).await.stdout;
+    assert_eq!(descriptors, "0\n1\n2\n3\n");
+    cell.destroy().await;
+}
+
+/// The promises that depend on it, in a node that was started as `nohup` and CI systems start programs.
+#[test]
+fn a_node_may_be_started_anyhow() {
+    let line = "trap '' HUP INT QUIT TERM USR1 ALRM PIPE; umask 077; exec 9</dev/null; unset HOME; exec \"$@\" <&-";
+    for promise in ["nothing_is_inherited", "ends_by_any_signal_are_reported", "mounts_are_where_they_were_put"] {
+        let mut shell = std::process::Command::new("/bin/sh");
+        shell.args(["-c", line, "sh"]).arg(std::env::current_exe().unwrap()).arg(promise);
+        let output = shell.output().unwrap();
+        let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.contains("2 passed"), "{promise}: {said}{complained}");
+    }
 }
 
 async fn a_program_that_cannot_run_is_refused(bench: Bench) {

@@ -184,10 +184,15 @@ fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
 /// The interpreter that tests use.
 pub const PYTHON: &str = "/usr/bin/python3";
 
-/// Lets the unprivileged user of a cell in, as the code cache does.
-pub fn open_to_all(directory: &Path) {
+/// Lets the unprivileged user of a cell in, as the code cache does, whatever the umask was: all may do what the owner may, but write.
+pub fn open_to_all(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mode = std::fs::metadata(path).unwrap().permissions().mode();
+    let shared = mode & 0o500;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode | shared >> 3 | shared >> 6)).unwrap();
+    for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+        open_to_all(&entry.path());
+    }
 }
 
 /// The first line that a process says.
