@@ -89,7 +89,7 @@ fn reserved(function: &FunctionVersion, place: &Place<'_>) -> Vec<(&'static str,
         ("LAMBDA_TASK_ROOT", TASK.to_owned()),
         ("LAMBDA_RUNTIME_DIR", RUNTIME.to_owned()),
     ];
-    if !matches!(function.runtime, Runtime::Provided(_)) {
+    if !matches!(function.runtime, Runtime::Provided(_) | Runtime::Wasm) {
         all.push(("AWS_EXECUTION_ENV", format!("AWS_Lambda_{}", function.runtime)));
     }
     if function.logging.format == LogFormat::Json {
@@ -119,7 +119,7 @@ pub(crate) fn command(function: &FunctionVersion, interpreter: Option<&Interpret
         (Runtime::Node { .. }, Some(node)) => {
             (vec![node.program.clone(), format!("{RUNTIME}/node/bootstrap.cjs")], true)
         }
-        (Runtime::Provided(_) | Runtime::Python { .. } | Runtime::Node { .. }, _) => {
+        (Runtime::Provided(_) | Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Wasm, _) => {
             (vec![bootstrap.to_owned()], false)
         }
     };

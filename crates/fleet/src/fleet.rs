@@ -323,7 +323,7 @@ impl Inner {
         match version.runtime {
             Runtime::Provided(_) => Ok(()),
             Runtime::Python { .. } | Runtime::Node { .. } if self.interpreters.of(&version.runtime).is_some() => Ok(()),
-            Runtime::Python { .. } | Runtime::Node { .. } => {
+            Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Wasm => {
                 let found: Vec<String> = self.interpreters.runtimes().iter().map(Runtime::to_string).collect();
                 Err(Error::NoRuntime { runtime: version.runtime.to_string(), found: found.join(", ") })
             }

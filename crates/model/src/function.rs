@@ -91,6 +91,8 @@ pub enum Runtime {
     },
     /// `provided.al2` or `provided.al2023`: the `bootstrap` of the code or of a layer.
     Provided(Provided),
+    /// `provided.wasm`: a WebAssembly component. Lambent's own; AWS has no such runtime.
+    Wasm,
 }
 
 /// The operating system a `provided` function asks for. Lambent gives both the host's; the name is kept as asked.
@@ -115,6 +117,7 @@ impl TryFrom<String> for Runtime {
         let known = match text.as_str() {
             "provided.al2" => Some(Self::Provided(Provided::Al2)),
             "provided.al2023" => Some(Self::Provided(Provided::Al2023)),
+            "provided.wasm" => Some(Self::Wasm),
             other => match (other.strip_prefix("python3."), other.strip_prefix("nodejs")) {
                 (Some(minor), _) => number(minor).map(|minor| Self::Python { minor }),
                 (_, Some(rest)) => rest.strip_suffix(".x").and_then(number).map(|major| Self::Node { major }),
@@ -138,6 +141,7 @@ impl std::fmt::Display for Runtime {
             Self::Node { major } => write!(f, "nodejs{major}.x"),
             Self::Provided(Provided::Al2) => f.write_str("provided.al2"),
             Self::Provided(Provided::Al2023) => f.write_str("provided.al2023"),
+            Self::Wasm => f.write_str("provided.wasm"),
         }
     }
 }
@@ -211,7 +215,7 @@ mod tests {
 
     #[test]
     fn runtimes_read_back_as_written() {
-        for text in ["python3.8", "python3.13", "nodejs20.x", "provided.al2", "provided.al2023"] {
+        for text in ["python3.8", "python3.13", "nodejs20.x", "provided.al2", "provided.al2023", "provided.wasm"] {
             assert_eq!(Runtime::try_from(text.to_owned()).unwrap().to_string(), text);
         }
         for text in ["java21", "python2.7", "nodejs20", "provided", "go1.x", "python3."] {

@@ -259,6 +259,7 @@ impl Owner {
             Runtime::Node { major } => format!("nodejs:{major}.v1"),
             Runtime::Provided(Provided::Al2) => "provided:al2.v1".to_owned(),
             Runtime::Provided(Provided::Al2023) => "provided:al2023.v1".to_owned(),
+            Runtime::Wasm => "provided:wasm.v1".to_owned(),
         };
         let arn = format!("arn:aws:lambda:{}::runtime:{}", function.arn.region, self.fleet.bootstraps.digest);
         PlatformEvent::InitStart {
