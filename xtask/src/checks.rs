@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::run;
-use crate::test::Outcome;
 
 /// Clippy over everything, warnings as errors.
 pub const CLIPPY: &[&str] = &["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
@@ -40,25 +39,6 @@ pub fn rules() -> Result<()> {
         }
     }
     if faults.is_empty() { Ok(()) } else { bail!("{}", faults.join("\n")) }
-}
-
-/// Licences, bans and sources by cargo-deny, where it is installed (`cargo install --root target/tools cargo-deny`). Advisories are
-/// left out: their database is not reachable from everywhere.
-pub fn deny() -> Result<Outcome> {
-    let own = run::target().join("tools/bin/cargo-deny");
-    let Some(program) = own.is_file().then_some(own).or_else(|| run::which("cargo-deny")) else {
-        let why = "cargo-deny is not installed: cargo install --locked --root target/tools cargo-deny";
-        return Ok(Outcome::Skipped(why.to_owned()));
-    };
-    run::check(run::command(program).args([
-        "--workspace",
-        "check",
-        "--hide-inclusion-graph",
-        "licenses",
-        "bans",
-        "sources",
-    ]))?;
-    Ok(Outcome::Passed)
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {

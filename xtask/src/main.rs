@@ -4,6 +4,7 @@
 mod bench;
 mod checks;
 mod clients;
+mod deny;
 mod docs;
 mod functions;
 mod model;

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 
-use crate::{checks, clients, docs, run};
+use crate::{checks, clients, deny, docs, run};
 
 /// Which parts to run.
 #[derive(clap::Args)]
@@ -35,7 +35,8 @@ const PARTS: &[Part] = &[
     Part { name: "fmt", about: "formatting", run: || passed(run::cargo(&["fmt", "--all", "--check"])) },
     Part { name: "rules", about: "file sizes, unsafe only in sandbox", run: || passed(checks::rules()) },
     Part { name: "clippy", about: "lints", run: || passed(run::cargo(checks::CLIPPY)) },
-    Part { name: "deny", about: "licences, banned crates, sources", run: checks::deny },
+    Part { name: "deny", about: "licences, banned crates, duplicates, sources", run: deny::crates },
+    Part { name: "advisories", about: "known faults of crates we depend on", run: deny::advisories },
     Part { name: "rust", about: "Rust tests of the workspace", run: rust },
     Part { name: "python", about: "the Python runtime's own tests", run: clients::python_runtime },
     Part { name: "node", about: "the Node.js runtime's own tests", run: clients::node_runtime },
