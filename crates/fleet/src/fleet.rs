@@ -82,7 +82,7 @@ pub(crate) struct Inner {
 }
 
 impl Fleet {
-    /// A fleet on this machine. Looks for interpreters, writes the bootstraps and cleans up after an earlier process.
+    /// A fleet on this machine. Writes the bootstraps, cleans up after an earlier process, and begins to look for interpreters.
     pub async fn new(
         config: FleetConfig,
         sandbox: Arc<dyn Sandbox>,
@@ -103,11 +103,10 @@ impl Fleet {
         let root = config.data_dir.clone();
         let io = |source| PrepareError::Io { step: "write the bootstraps", path: config.data_dir.clone(), source };
         let bootstraps = tokio::task::spawn_blocking(move || Bootstraps::write(&root));
-        let (bootstraps, code, interpreters) = tokio::join!(
-            bootstraps,
-            CodeCache::open(config.data_dir.clone(), config.code_cache_bytes, blobs),
-            Interpreters::find(&config.interpreter_dirs),
-        );
+        let interpreters =
+            Interpreters::look(config.interpreter_dirs.clone(), config.data_dir.join("interpreters.json"));
+        let code = CodeCache::open(config.data_dir.clone(), config.code_cache_bytes, blobs);
+        let (bootstraps, code) = tokio::join!(bootstraps, code);
         let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
         let (writer, log_task) = start_writer(logs);
         let room = Room { containers: config.max_containers, memory_mib: config.memory_mib };
@@ -127,7 +126,12 @@ impl Fleet {
         Ok(Arc::new(Self { inner: Arc::new(inner), log_task: Mutex::new(Some(log_task)) }))
     }
 
-    /// What this machine can run.
+    /// Returns when it is known what this machine can run: at once, but for the first moments after a start.
+    pub async fn ready(&self) {
+        self.inner.interpreters.ready().await;
+    }
+
+    /// What this machine can run; complete after [`Self::ready`].
     pub fn runtimes(&self) -> Vec<Runtime> {
         self.inner.interpreters.runtimes()
     }
@@ -140,6 +144,9 @@ impl Fleet {
     /// Runs a call in the most recently used warm container of this version, else in a new one. Returns at once; an accepted call runs
     /// to its end also when nobody waits for its answer.
     pub async fn invoke(&self, version: Arc<FunctionVersion>, call: Call) -> Result<Running, Error> {
+        if !matches!(version.runtime, Runtime::Provided(_)) {
+            self.ready().await;
+        }
         let (job, running) = Job::new(call);
         match self.inner.dispatch(&version, job, Patience::Some) {
             Ok(()) => Ok(running),

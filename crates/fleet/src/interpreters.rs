@@ -1,16 +1,26 @@
-//! Which interpreters this machine has, asked of the interpreters themselves, once, at start.
+//! Which interpreters this machine has, asked of the interpreters themselves, while the node already answers.
 //!
 //! Looked for on `PATH`, in the usual directories, in those of version managers, and wherever the configuration says. What answers first in
 //! that order is used. Scripts that stand for an interpreter (pyenv's shims) are seen through: what counts is the program that ran.
+//!
+//! Asking takes a process each, so what a program said is [remembered](memory) for as long as its file stays the same. The search runs
+//! beside the start: whoever needs its outcome waits for [`Interpreters::ready`].
+
+mod memory;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use lambent_model::function::{Provided, Runtime};
 use lambent_sandbox::Mount;
+use tokio::sync::SetOnce;
+use tokio_util::task::AbortOnDropHandle;
+
+use memory::{Memory, Said};
 
 /// How long an interpreter may take to say what it is.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
@@ -28,32 +38,62 @@ pub(crate) struct Interpreter {
     pub mount: Option<Mount>,
 }
 
+type Found = BTreeMap<Runtime, Interpreter>;
+
 /// All interpreters found.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Interpreters(BTreeMap<Runtime, Interpreter>);
+#[derive(Debug)]
+pub(crate) struct Interpreters {
+    found: Arc<SetOnce<Found>>,
+    _search: AbortOnDropHandle<()>,
+}
 
 impl Interpreters {
-    /// Looks around.
-    pub(crate) async fn find(more: &[PathBuf]) -> Self {
-        let candidates = candidates(&directories(more));
-        let answers = join_all(candidates.iter().map(|candidate| ask(candidate))).await;
-        let mut found = BTreeMap::new();
-        for (runtime, program, prefix) in answers.into_iter().flatten() {
-            found.entry(runtime).or_insert_with(|| place(&program, &prefix));
-        }
-        Self(found)
+    /// Begins to look around; `memory` is the file that remembers earlier answers.
+    pub(crate) fn look(more: Vec<PathBuf>, memory: PathBuf) -> Self {
+        let found = Arc::new(SetOnce::new());
+        let here = found.clone();
+        let search = tokio::spawn(async move {
+            // Nobody else sets it.
+            let _ = here.set(find(more, memory).await);
+        });
+        Self { found, _search: AbortOnDropHandle::new(search) }
     }
 
-    /// The interpreter of a runtime; none for `provided`, and for those that are not here.
+    /// Returns when all that there is was found.
+    pub(crate) async fn ready(&self) {
+        self.found.wait().await;
+    }
+
+    /// The interpreter of a runtime; none for `provided`, for those that are not here, and before [`Self::ready`].
     pub(crate) fn of(&self, runtime: &Runtime) -> Option<&Interpreter> {
-        self.0.get(runtime)
+        self.found.get()?.get(runtime)
     }
 
     /// Everything that can be run here.
     pub(crate) fn runtimes(&self) -> Vec<Runtime> {
         let provided = [Runtime::Provided(Provided::Al2), Runtime::Provided(Provided::Al2023)];
-        self.0.keys().cloned().chain(provided).collect()
+        self.found.get().into_iter().flat_map(BTreeMap::keys).cloned().chain(provided).collect()
     }
+}
+
+async fn find(more: Vec<PathBuf>, file: PathBuf) -> Found {
+    let looked = tokio::task::spawn_blocking(move || (candidates(&directories(&more)), Memory::open(file)));
+    let Ok((candidates, memory)) = looked.await else { return Found::new() };
+    let answers = join_all(candidates.iter().map(async |candidate| match memory.of(candidate) {
+        Some(said) => Some(said),
+        None => ask(candidate).await,
+    }));
+    let answers: Vec<Option<Said>> = answers.await;
+    let mut found = Found::new();
+    for said in answers.iter().flatten() {
+        if let Some((runtime, program, prefix)) = understood(said) {
+            found.entry(runtime).or_insert_with(|| place(&program, &prefix));
+        }
+    }
+    let said = candidates.into_iter().zip(answers).filter_map(|(path, said)| Some((path, said?))).collect();
+    // Nobody needs to wait until that is written.
+    tokio::task::spawn_blocking(move || memory.keep(said));
+    found
 }
 
 /// Directories that may hold interpreters, in order, each once.
@@ -119,9 +159,9 @@ const OLDEST_PYTHON_3: u8 = 8;
 /// The same for Node.js.
 const OLDEST_NODE: u8 = 18;
 
-/// Runs a candidate: which runtime it is, its program and its prefix.
-async fn ask(candidate: &Path) -> Option<(Runtime, PathBuf, PathBuf)> {
-    let node = candidate.file_name()?.to_str()?.starts_with("node");
+/// Runs a candidate.
+async fn ask(candidate: &Path) -> Option<Said> {
+    let node = is_node(candidate);
     let mut command = tokio::process::Command::new(candidate);
     match node {
         true => command.args(["-e", ASK_NODE]),
@@ -131,10 +171,18 @@ async fn ask(candidate: &Path) -> Option<(Runtime, PathBuf, PathBuf)> {
     let output = tokio::time::timeout(ANSWER_WITHIN, command.output()).await.ok()?.ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     let mut lines = text.lines();
-    let (version, program) = (lines.next()?, PathBuf::from(lines.next()?));
-    let runtime = served(node, version)?;
+    let (version, program) = (lines.next()?.to_owned(), PathBuf::from(lines.next()?));
     let prefix = if node { program.parent()?.parent()?.to_owned() } else { PathBuf::from(lines.next()?) };
-    Some((runtime, program, prefix))
+    Some(Said { node, version, program, prefix })
+}
+
+fn is_node(candidate: &Path) -> bool {
+    candidate.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"node"))
+}
+
+/// What that means: which runtime it is, its program and its prefix.
+fn understood(said: &Said) -> Option<(Runtime, PathBuf, PathBuf)> {
+    Some((served(said.node, &said.version)?, said.program.clone(), said.prefix.clone()))
 }
 
 /// The runtime that an interpreter of this version is; none where our bootstraps do not run on it.
@@ -201,18 +249,45 @@ mod tests {
         }
     }
 
+    fn program(directory: &Path, name: &str, script: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = directory.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     #[tokio::test]
     async fn scripts_are_seen_through_and_liars_ignored() {
-        use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
-        for (name, script) in [("node", "echo 99.1.0; echo /usr/bin/fake-node"), ("python3.7", "exit 1")] {
-            let path = directory.path().join(name);
-            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-        }
+        program(directory.path(), "node", "echo 99.1.0; echo /usr/bin/fake-node");
+        program(directory.path(), "python3.7", "exit 1");
         let found = join_all(candidates(&[directory.path().to_owned()]).iter().map(|path| ask(path))).await;
-        let found: Vec<_> = found.into_iter().flatten().collect();
+        let found: Vec<_> = found.iter().flatten().filter_map(understood).collect();
         let node = (Runtime::Node { major: 99 }, PathBuf::from("/usr/bin/fake-node"), PathBuf::from("/usr"));
         assert_eq!(found, [node]);
+    }
+
+    #[tokio::test]
+    async fn whoever_needs_an_interpreter_waits_for_it() {
+        use std::io::Write as _;
+        let directory = tempfile::tempdir().unwrap();
+        let [gate, memory] = ["gate", "fleet/interpreters.json"].map(|name| directory.path().join(name));
+        nix::unistd::mkfifo(&gate, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        program(
+            directory.path(),
+            "node",
+            &format!("read line < {}; echo 99.1.0; echo /usr/bin/fake-node", gate.display()),
+        );
+        let interpreters = Interpreters::look(vec![directory.path().to_owned()], memory.clone());
+        let node = Runtime::Node { major: 99 };
+        assert_eq!(interpreters.of(&node), None);
+        // Opening it waits until the program has begun to read.
+        tokio::task::spawn_blocking(move || writeln!(std::fs::File::options().write(true).open(gate)?))
+            .await
+            .unwrap()
+            .unwrap();
+        interpreters.ready().await;
+        assert!(interpreters.of(&node).is_some());
+        assert!(interpreters.runtimes().contains(&node));
     }
 }

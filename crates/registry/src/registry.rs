@@ -55,6 +55,8 @@ pub trait Deployer: Send + Sync + 'static {
     async fn prepare(&self, version: &FunctionVersion) -> Result<(), String>;
     /// Nothing of this generation will be invoked any more.
     fn retire(&self, generation: Uuid);
+    /// Returns when [`Self::runtimes`] is complete.
+    async fn ready(&self) {}
     /// What this machine can run.
     fn runtimes(&self) -> Vec<Runtime>;
 }

@@ -49,6 +49,7 @@ impl Harness {
         let sandbox = sandbox(&directory.path().join("cells"));
         let (blobs, logs) = (Arc::clone(&store.blobs), Arc::clone(&store.logs));
         let fleet = Fleet::new(config, sandbox, blobs, logs, Arc::new(SystemClock)).await.unwrap();
+        fleet.ready().await;
         Self { fleet, store, directory }
     }
 

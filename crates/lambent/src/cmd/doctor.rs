@@ -123,6 +123,7 @@ async fn runtimes(config: &Config, scratch: &Path) -> Result<Vec<String>> {
         clock,
     );
     let fleet = fleet.await?;
+    fleet.ready().await;
     let found = fleet.runtimes().iter().map(ToString::to_string).collect();
     fleet.shutdown(std::time::Duration::ZERO).await;
     Ok(found)

@@ -22,6 +22,10 @@ impl Deployer for FleetDeployer {
         self.0.retire(generation);
     }
 
+    async fn ready(&self) {
+        self.0.ready().await;
+    }
+
     fn runtimes(&self) -> Vec<Runtime> {
         self.0.runtimes()
     }

@@ -50,6 +50,7 @@ impl Registry {
             let text = "Runtime and Handler are mandatory parameters for functions created with deployment packages.";
             return Err(Error::InvalidParameterValue(text.to_owned()));
         };
+        self.deployer.ready().await;
         let runtime = self.check_runtime(runtime)?;
         configure::check_architectures(request.architectures.as_deref())?;
         let tags = request.tags.clone().unwrap_or_default();
@@ -245,6 +246,9 @@ impl Registry {
         request: UpdateFunctionConfigurationRequest,
     ) -> Result<FunctionConfiguration, Error> {
         let arn = self.locate_whole(caller, "UpdateFunctionConfiguration", &request.function_name)?;
+        if request.runtime.is_some() {
+            self.deployer.ready().await;
+        }
         let now = self.clock.now();
         let latest = self
             .change(&arn, |_, draft| {

@@ -79,6 +79,7 @@ async fn without_isolation(config: &mut Config) {
 
 async fn rows(args: &DemoArgs, config: &Config, node: &Node, env: &dyn Env, json: bool) -> Result<Vec<Row>> {
     let client = Client::with(node.endpoint.clone(), config.region.to_string(), Credentials::from(&node.home))?;
+    node.fleet().ready().await;
     let runtimes = node.fleet().runtimes();
     let path = env.get("PATH");
     let mut rows = Vec::new();
