@@ -9,11 +9,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
-use bytes::Bytes;
 use jiff::Timestamp;
 use lambent_model::AccountId;
-use lambent_store::Catalog;
 use lambent_store::port::{Change, Expect, Write};
+use lambent_store::{Catalog, record};
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
@@ -21,6 +20,8 @@ use crate::sigv4::{self, Principal};
 
 /// Where keys are kept in the catalog.
 const PREFIX: &str = "access-key/";
+/// Format of the documents ([`record`]).
+const FORMAT: u32 = 1;
 /// Derived keys kept beside each access key: a handful of services, yesterday, today and tomorrow.
 const MOST_DERIVED: usize = 16;
 
@@ -81,15 +82,6 @@ pub enum Error {
     /// The store failed.
     #[error("access keys cannot be read or written")]
     Store(#[source] lambent_store::Error),
-    /// A stored key cannot be read back.
-    #[error("stored access key {key} is damaged")]
-    Damaged {
-        /// The document's key.
-        key: String,
-        /// What is wrong with it.
-        #[source]
-        cause: serde_json::Error,
-    },
     /// The kernel gave no random bytes.
     #[error("no random bytes for a secret")]
     Random(#[source] getrandom::Error),
@@ -174,8 +166,8 @@ impl Keys {
     ) -> Result<Arc<AccessKey>, Error> {
         let key = AccessKey::generate(account, user, now)?;
         let name = format!("{PREFIX}{}", key.id);
-        let value = serde_json::to_vec(&key).map_err(|cause| Error::Damaged { key: name.clone(), cause })?;
-        let write = Write { key: name, expect: Expect::Absent, value: Some(Bytes::from(value)) };
+        let value = record::write(FORMAT, &key).map_err(Error::Store)?;
+        let write = Write { key: name, expect: Expect::Absent, value: Some(value) };
         self.catalog.commit(vec![write]).await.map_err(Error::Store)?;
         // The watch will bring it too; whoever made it must not have to wait for that.
         let key = Arc::new(key);
@@ -225,8 +217,7 @@ fn apply(snapshot: &mut Snapshot, change: Change) -> Result<(), Error> {
     match change {
         Change::Ready => {}
         Change::Put(document) => {
-            let key: AccessKey = serde_json::from_slice(&document.value)
-                .map_err(|cause| Error::Damaged { key: document.key.clone(), cause })?;
+            let key: AccessKey = record::read(FORMAT, &document).map_err(Error::Store)?;
             if snapshot.get(&key.id).is_none_or(|known| *known.key != key) {
                 snapshot.insert(key.id.clone(), entry(Arc::new(key)));
             }

@@ -10,6 +10,7 @@
 //! registry/signing/ACCOUNT/ID        Signing: a code signing configuration
 //! registry/secret                    the key that signs download links
 //! ```
+//! Records are written with their [`FORMAT`]; `registry/secret` is bare bytes.
 //! A commit writes the root of what it changes last; when a reader has seen the root, it has seen the commit.
 
 use std::collections::BTreeMap;
@@ -24,6 +25,10 @@ use uuid::Uuid;
 use crate::shape::{
     AuthType, CodeSigningPolicies, Cors, EventSourceMappingConfiguration, InvokeMode, LastUpdateStatus, State,
 };
+
+/// Format of these records, and of the types of `model` and `shape` that they hold ([`lambent_store::record`] says when to count on).
+/// `tests/stored` has documents of each format, which stay readable.
+pub(crate) const FORMAT: u32 = 1;
 
 /// Everything about a function that changes, in one document, so that one expectation guards it all.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

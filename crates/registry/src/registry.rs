@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::code::{CHECKS, Uploads};
 use crate::locate::missing;
-use crate::record::{Config, Head, LATEST, Lifecycle};
+use crate::record::{Config, FORMAT, Head, LATEST, Lifecycle};
 use crate::shape::{AuthType, Cors, InvokeMode, State};
 use crate::snapshot::{Applier, Function, Revised, Shards, Snapshot};
 use crate::{Error, deploy, key, sweep};
@@ -156,7 +156,7 @@ impl Registry {
         let secret = secret(catalog.as_ref()).await?;
         let snapshot = Snapshot::new();
         let mut applier = Applier::new(snapshot.clone(), catalog.watch(key::ROOT).await?, settings.region.clone());
-        applier.load().await;
+        applier.load().await?;
         let registry = Arc::new(Self {
             settings,
             catalog,
@@ -353,9 +353,7 @@ impl Draft {
 
 /// A record as a document's content.
 pub(crate) fn document(record: &impl serde::Serialize) -> Result<Bytes, Error> {
-    serde_json::to_vec(record).map(Bytes::from).map_err(|source| {
-        Error::Store(lambent_store::Error::Backend { operation: "writing a document", source: source.into() })
-    })
+    Ok(lambent_store::record::write(FORMAT, record)?)
 }
 
 /// The key for download links, made at the first start.

@@ -8,17 +8,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use arc_swap::ArcSwap;
 use lambent_model::function::FunctionVersion;
 use lambent_model::{FunctionArn, Qualifier, Version};
 use lambent_policy::document::Document as Policy;
 use lambent_store::port::{Change, Document};
+use lambent_store::record;
+use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 
 use crate::key::{self, Key};
-use crate::record::{Config, Head, LATEST, Layer, Mapping, Signing};
+use crate::record::{Config, FORMAT, Head, LATEST, Layer, Mapping, Signing};
 use crate::registry::FunctionUrl;
 
 const SHARDS: usize = 64;
@@ -163,6 +165,8 @@ pub(crate) struct Snapshot {
     pub(crate) urls: Shards<String, FunctionUrl>,
     /// Concurrency reserved by all functions together.
     pub(crate) reserved: AtomicU32,
+    /// Whether something that was kept could not be read, so that nobody knows what it refers to.
+    pub(crate) incomplete: AtomicBool,
     seen: watch::Sender<u64>,
 }
 
@@ -176,6 +180,7 @@ impl Snapshot {
             numbers: Shards::new(),
             urls: Shards::new(),
             reserved: AtomicU32::new(0),
+            incomplete: AtomicBool::new(false),
             seen: watch::Sender::new(0),
         })
     }
@@ -194,6 +199,8 @@ pub(crate) struct Applier {
     /// Versions of functions whose head has not come (yet, or any more).
     loose: HashMap<(String, String), BTreeMap<u64, Arc<Published>>>,
     region: lambent_model::Region,
+    /// What was said of the last document of a later release.
+    newer: Option<lambent_store::Error>,
 }
 
 impl Applier {
@@ -202,17 +209,24 @@ impl Applier {
         changes: mpsc::UnboundedReceiver<Change>,
         region: lambent_model::Region,
     ) -> Self {
-        Self { snapshot, changes, loose: HashMap::new(), region }
+        Self { snapshot, changes, loose: HashMap::new(), region, newer: None }
     }
 
     /// Applies what there was when the watch began.
-    pub(crate) async fn load(&mut self) {
+    ///
+    /// A document of a later release ends it: to go on without what it holds would lose it. A damaged one is left out, and said so: one bad
+    /// document must not take the node down.
+    pub(crate) async fn load(&mut self) -> Result<(), lambent_store::Error> {
         while let Some(change) = self.changes.recv().await {
             if change == Change::Ready {
                 break;
             }
             self.apply(change);
+            if let Some(newer) = self.newer.take() {
+                return Err(newer);
+            }
         }
+        Ok(())
     }
 
     /// Follows the watch until it ends.
@@ -232,10 +246,26 @@ impl Applier {
         let is_root = match key::read(&key) {
             Key::Function => self.function(&key, document),
             Key::Version { account, name, number } => self.version(account, name, number, document),
-            Key::Number { .. } => set(&self.snapshot.numbers, &key, document, false),
-            Key::Layer => set(&self.snapshot.layers, &key, document, true),
-            Key::Mapping => set(&self.snapshot.mappings, &key, document, true),
-            Key::Signing => set(&self.snapshot.signings, &key, document, true),
+            Key::Number { .. } => {
+                let value = self.revised(document);
+                self.snapshot.numbers.set(key, value);
+                false
+            }
+            Key::Layer => {
+                let value = self.revised(document);
+                self.snapshot.layers.set(key, value);
+                true
+            }
+            Key::Mapping => {
+                let value = self.revised(document);
+                self.snapshot.mappings.set(key, value);
+                true
+            }
+            Key::Signing => {
+                let value = self.revised(document);
+                self.snapshot.signings.set(key, value);
+                true
+            }
             Key::Other => false,
         };
         if is_root {
@@ -252,7 +282,7 @@ impl Applier {
         let (Some(name), Some(account)) = (parts.next(), parts.next()) else { return false };
         let Some(arn) = self.arn(account, name) else { return false };
         let before = self.snapshot.functions.get(&arn);
-        let after = document.and_then(|document| Some((parse::<Head>(&document)?, document.revision))).map(
+        let after = document.and_then(|document| Some((self.parse::<Head>(&document)?, document.revision))).map(
             |(head, revision)| {
                 let loose = self.loose.remove(&(account.to_owned(), name.to_owned()));
                 let versions = before.as_ref().map(|function| function.versions.clone()).or(loose).unwrap_or_default();
@@ -288,7 +318,7 @@ impl Applier {
     fn version(&mut self, account: &str, name: &str, number: u64, document: Option<Document>) -> bool {
         let Some(arn) = self.arn(account, name) else { return false };
         let published = document.and_then(|document| {
-            let config: Config = parse(&document)?;
+            let config: Config = self.parse(&document)?;
             let running = Arc::new(config.runnable(&arn));
             Some(Arc::new(Published { config, revision: document.revision, running }))
         });
@@ -311,6 +341,23 @@ impl Applier {
         }
         false
     }
+
+    fn revised<T: DeserializeOwned>(&mut self, document: Option<Document>) -> Option<Revised<T>> {
+        let document = document?;
+        Some(Revised { revision: document.revision, value: self.parse(&document)? })
+    }
+
+    /// None where it cannot be read.
+    fn parse<T: DeserializeOwned>(&mut self, document: &Document) -> Option<T> {
+        let error = match record::read(FORMAT, document) {
+            Ok(read) => return Some(read),
+            Err(error) => error,
+        };
+        self.snapshot.incomplete.store(true, Ordering::Release);
+        tracing::error!(error = &error as &dyn std::error::Error, "a catalog document cannot be read and is left out");
+        self.newer = Some(error).filter(|error| matches!(error, lambent_store::Error::NewerRecord { .. }));
+        None
+    }
 }
 
 fn url_of(arn: &FunctionArn, qualifier: &str, url: &crate::record::Url) -> FunctionUrl {
@@ -322,24 +369,6 @@ fn url_of(arn: &FunctionArn, qualifier: &str, url: &crate::record::Url) -> Funct
         cors: url.cors.clone(),
         invoke_mode: url.invoke_mode,
     }
-}
-
-fn set<T: serde::de::DeserializeOwned>(
-    shards: &Shards<String, Revised<T>>,
-    key: &str,
-    document: Option<Document>,
-    is_root: bool,
-) -> bool {
-    let value = document.and_then(|document| Some(Revised { revision: document.revision, value: parse(&document)? }));
-    shards.set(key.to_owned(), value);
-    is_root
-}
-
-/// A document that cannot be read is left out, and said so: one bad document must not take the node down.
-fn parse<T: serde::de::DeserializeOwned>(document: &Document) -> Option<T> {
-    serde_json::from_slice(&document.value)
-        .inspect_err(|error| tracing::error!(key = document.key, %error, "a catalog document cannot be read"))
-        .ok()
 }
 
 /// A published version's number as a [`Version`].

@@ -3,10 +3,12 @@
 //! A sweep lists the blobs, then deletes those that no document names. It must not take one that is being uploaded: a
 //! blob is *held* from before it is written until its commit is in the snapshot, and a sweep spares what was held at
 //! any time since it began. While it looks and deletes, no upload writes ([`Registry::sweeping`]); so an upload either
-//! comes first and is spared, or comes after and writes the blob anew.
+//! comes first and is spared, or comes after and writes the blob anew. Where a document could not be read, nothing is
+//! deleted at all.
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use lambent_model::Digest;
@@ -40,6 +42,10 @@ impl Registry {
     /// Deletes blobs that nothing refers to; returns how many.
     pub async fn sweep(&self) -> Result<usize, Error> {
         let _turn = self.sweeps.lock().await;
+        if self.snapshot.incomplete.load(Ordering::Acquire) {
+            tracing::warn!("code is not swept: a document that may refer to it cannot be read");
+            return Ok(0);
+        }
         self.uploads.begin_sweep();
         let kept = self.blobs.list().await?;
         let used = self.used_blobs();

@@ -35,6 +35,27 @@ pub enum Error {
         /// The newest version known.
         known: u32,
     },
+    /// A later release wrote this document.
+    #[error(
+        "document {key:?} is in format {found}, but this release knows only up to {known}; use the release that wrote it"
+    )]
+    NewerRecord {
+        /// The document's key.
+        key: String,
+        /// The format found.
+        found: u32,
+        /// The newest format known.
+        known: u32,
+    },
+    /// A document is not what was written.
+    #[error("document {key:?} is damaged")]
+    Damaged {
+        /// The document's key.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
     /// The back end failed; a retry may or may not help.
     #[error("{operation} failed")]
     Backend {

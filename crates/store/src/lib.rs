@@ -11,6 +11,7 @@ mod error;
 pub mod files;
 pub mod package;
 pub mod port;
+pub mod record;
 pub mod sqlite;
 
 pub use embedded::Embedded;

@@ -8,6 +8,7 @@ mod layer;
 mod model;
 mod refusals;
 mod rest;
+mod stored;
 
 use std::collections::VecDeque;
 use std::io::{Cursor, Write as _};
@@ -110,6 +111,11 @@ impl World {
 
     pub(super) async fn on(dir: &std::path::Path, deployer: Arc<Told>) -> Self {
         let store = Arc::new(Embedded::open(&dir.join("data")).unwrap());
+        let registry = Self::open(&store, deployer.clone()).await.unwrap();
+        Self { registry, deployer, store, dir: None, caller: caller("000000000000") }
+    }
+
+    pub(super) async fn open(store: &Embedded, deployer: Arc<Told>) -> Result<Arc<Registry>, Error> {
         let settings = Settings {
             account: "000000000000".parse().unwrap(),
             region: Default::default(),
@@ -118,11 +124,7 @@ impl World {
             concurrency: 1_000,
         };
         let (catalog, blobs) = (store.catalog.clone(), store.blobs.clone());
-        let registry =
-            Registry::open(settings, catalog, blobs, Arc::new(OneObject), deployer.clone(), Arc::new(SystemClock))
-                .await
-                .unwrap();
-        Self { registry, deployer, store, dir: None, caller: caller("000000000000") }
+        Registry::open(settings, catalog, blobs, Arc::new(OneObject), deployer, Arc::new(SystemClock)).await
     }
 
     /// Ends everything, as an orderly stop does, and gives the directory back.
