@@ -13,6 +13,7 @@ pub mod cell;
 pub mod egress;
 mod error;
 mod lowered;
+mod order;
 mod owner;
 mod pidfd;
 pub mod port;
@@ -25,4 +26,6 @@ mod wire;
 pub use error::Error;
 #[cfg(feature = "lower-barriers")]
 pub use lowered::Lowered;
-pub use port::{Barrier, Cell, CellSpec, ExitStatus, Mount, Process, ProcessSpec, Sandbox, Usage};
+pub use port::{
+    Barrier, BlankSpec, Cell, CellSpec, ExitStatus, Mount, Order, Process, ProcessSpec, Sandbox, Specialisation, Usage,
+};

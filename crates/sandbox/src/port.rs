@@ -20,6 +20,11 @@ pub const LOG_PIPE_VARIABLE: &str = "_LAMBDA_TELEMETRY_LOG_FD";
 /// The log pipe's descriptor inside; the number Lambda itself uses.
 pub const LOG_PIPE_FD: i32 = 62;
 
+/// Names the descriptor of the order pipe to a waiting runtime.
+pub const ORDER_PIPE_VARIABLE: &str = "_LAMBENT_ORDER_FD";
+/// The order pipe's descriptor inside.
+pub const ORDER_PIPE_FD: i32 = 63;
+
 /// A directory or file of the host, visible read-only inside a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Mount {
@@ -49,6 +54,49 @@ pub struct CellSpec {
     pub network: Network,
 }
 
+/// What a blank cell is made of: all that can be known before it is known for whom it is.
+///
+/// A blank cell belongs to nobody. Only waiting runtimes ([`ProcessSpec::order_pipe`]) are started in it, nothing of a function is
+/// visible in it, and its limits are the back end's own, until [`Cell::specialise`].
+#[derive(Debug, Clone)]
+pub struct BlankSpec {
+    /// Its id.
+    pub id: InstanceId,
+    /// Read-only mounts that every function may see, e.g. at `/var/runtime` and the interpreter's own prefix.
+    pub mounts: Vec<Mount>,
+}
+
+/// What a blank cell becomes: the part of a [`CellSpec`] that is a function's.
+#[derive(Debug, Clone)]
+pub struct Specialisation {
+    /// Read-only mounts, e.g. at `/var/task` and `/opt`.
+    pub mounts: Vec<Mount>,
+    /// As in [`CellSpec`].
+    pub memory_mib: u32,
+    /// As in [`CellSpec`].
+    pub milli_cpus: u32,
+    /// As in [`CellSpec`].
+    pub ephemeral_mib: u32,
+    /// As in [`CellSpec`].
+    pub processes: u32,
+    /// As in [`CellSpec`].
+    pub network: Network,
+}
+
+/// What a waiting runtime is told when it is known whom it serves: the rest of its [`ProcessSpec`].
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Order {
+    /// The whole environment; what it was started with is forgotten.
+    #[serde(serialize_with = "as_object")]
+    pub env: Vec<(String, String)>,
+    /// Working directory.
+    pub cwd: PathBuf,
+}
+
+fn as_object<S: serde::Serializer>(env: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(env.iter().map(|(name, value)| (name, value)))
+}
+
 /// A program to start in a cell. Paths are as seen inside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProcessSpec {
@@ -60,6 +108,9 @@ pub struct ProcessSpec {
     pub cwd: PathBuf,
     /// Whether to open the log pipe that `_LAMBDA_TELEMETRY_LOG_FD` names (the agent adds that variable with the descriptor's number).
     pub log_pipe: bool,
+    /// Whether it is a runtime of ours that loads itself and then waits for its [`Order`] on the pipe that `_LAMBENT_ORDER_FD` names. Nothing
+    /// else is started in a blank cell.
+    pub order_pipe: bool,
 }
 
 /// A process that was started in a cell.
@@ -73,6 +124,8 @@ pub struct Process {
     pub stderr: OwnedFd,
     /// Read end of the framed log pipe, where one was asked for.
     pub log_pipe: Option<OwnedFd>,
+    /// Write end of the order pipe, where one was asked for; for [`Cell::order`].
+    pub order_pipe: Option<OwnedFd>,
     /// How it ended, once it has. An error of the receiver means the whole cell is gone.
     pub exit: oneshot::Receiver<ExitStatus>,
 }
@@ -127,6 +180,9 @@ pub trait Sandbox: Send + Sync + 'static {
     /// Makes a cell. When this returns, everything in the specification is in force and no user code has run.
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error>;
 
+    /// Makes a cell that belongs to nobody yet. No process runs in it but the back end's own.
+    async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error>;
+
     /// Ends whatever an earlier process of this node left behind (processes, cgroups, mounts, directories) and returns how many cells that were.
     async fn recover(&self) -> Result<usize, Error>;
 
@@ -149,8 +205,15 @@ pub trait Cell: Send + Sync + 'static {
     /// Rewrites a path of the inside to what processes of the cell must use (only `sim` changes anything).
     fn inside_path(&self, path: &str) -> String;
 
+    /// Makes a blank cell a function's. When this returns, the cell is as [`Sandbox::create`] would have made it, and what waits in it may
+    /// be given its order. Works once; refused for cells that are not blank. After an error the cell is of no use but to be destroyed.
+    async fn specialise(&self, what: Specialisation) -> Result<(), Error>;
+
     /// Starts a program, as the unprivileged user of the cell, under its seccomp filter.
     async fn spawn(&self, process: ProcessSpec) -> Result<Process, Error>;
+
+    /// Gives a waiting runtime its order. The cell must have been specialised.
+    async fn order(&self, pipe: OwnedFd, order: Order) -> Result<(), Error>;
 
     /// Sends a signal to one process started by [`Cell::spawn`] and to its process group; if the process has ended, to what is left of
     /// the group.

@@ -18,19 +18,26 @@ use crate::lowered::Without;
 /// Longest message. Within a socket's default send buffer, and well beyond Lambda's 4 KiB of environment.
 const MAX_MESSAGE: usize = 128 << 10;
 /// Most descriptors beside one message.
-const MAX_FDS: usize = 4;
+const MAX_FDS: usize = 16;
 
-/// Asks the nursery for one more agent; the agent's end of the cell's socket comes with it.
+/// From the node to the nursery.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Birth {
-    pub without: Without,
+pub(crate) enum ToNursery {
+    /// Its user ids are mapped. Always the first message.
+    Mapped,
+    /// Bear one more agent, with these ids as the cell's user; the agent's end of the cell's socket comes with it.
+    Bear { uid: u32, gid: u32, without: Without },
+    /// Take host directories for a cell that is being specialised; where to answer comes with it.
+    Collect { sources: Vec<PathBuf>, without: Without },
 }
 
 /// From the node to a cell's agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToAgent {
-    /// Its user ids are mapped: make the cell. Always the first message.
+    /// Make the cell. Always the first message.
     Build(Box<Build>),
+    /// Make a blank cell somebody's. The mounts come with it.
+    Specialise { seq: u64, special: Special },
     /// Start a program.
     Spawn(Spawn),
     /// Send a signal to a program and its process group.
@@ -50,14 +57,34 @@ pub(crate) struct Build {
     /// Host path and path inside.
     pub mounts: Vec<(PathBuf, PathBuf)>,
     pub hostname: String,
-    pub memory_mib: u32,
-    pub ephemeral_mib: u32,
     pub shared_mib: u32,
-    pub processes: u32,
     pub port: u16,
     /// Whether to make the device that leads out.
-    pub internet: bool,
+    pub device: Device,
+    /// Whose the cell is; none: blank.
+    pub special: Option<Special>,
     pub without: Without,
+}
+
+/// The device that leads out of a cell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Device {
+    No,
+    /// No cell without it.
+    Yes,
+    /// Nobody knows yet whether it will be needed.
+    IfPossible,
+}
+
+/// What makes a cell somebody's.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Special {
+    /// Where the mounts that come along go.
+    pub targets: Vec<PathBuf>,
+    pub memory_mib: u32,
+    pub ephemeral_mib: u32,
+    pub processes: u32,
+    pub internet: bool,
 }
 
 /// A program to start.
@@ -68,21 +95,32 @@ pub(crate) struct Spawn {
     pub env: Vec<(String, String)>,
     pub cwd: PathBuf,
     pub log_pipe: bool,
+    pub order_pipe: bool,
 }
 
 /// From an agent to the node.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum FromAgent {
+    /// The nursery's first word: it is in a user namespace of its own, and waits for its ids to be mapped.
+    Unshared,
+    /// The nursery's second word: it can serve.
+    Awake,
+    /// From the nursery: the directories that were asked for, detached and read-only, come with it.
+    Collected,
     /// Sent by the nursery on the agent's behalf: the host's number of the agent; its pidfd comes with it.
     Born { pid: u32 },
     /// The cell is made. With it come the listener, the scratch directory, and the device that leads out where there is one.
     Ready {
         /// Each step and the microseconds it took.
         took: Vec<(Cow<'static, str>, u64)>,
+        /// Why there is no device that leads out, where one was to be made if possible.
+        no_device: Option<i32>,
     },
+    /// The cell is somebody's. With what each step took.
+    Specialised { seq: u64, took: Vec<(Cow<'static, str>, u64)> },
     /// The cell cannot be made; the agent ends. The path is what the step was about, if that is one thing.
     Failed { step: Cow<'static, str>, path: Option<PathBuf>, errno: i32 },
-    /// A program runs; stdout, stderr and, where asked for, the log pipe come with it.
+    /// A program runs; stdout, stderr and, where asked for, the log pipe and the order pipe come with it.
     Started { seq: u64, pid: u32 },
     /// A program could not be started. `exec` says that it is the program's fault.
     Refused { seq: u64, step: Cow<'static, str>, exec: bool, errno: i32 },
@@ -168,7 +206,14 @@ mod tests {
     #[test]
     fn what_is_too_long_or_no_message_is_refused() {
         let (a, b) = pair().unwrap();
-        let long = Spawn { seq: 0, argv: vec!["x".repeat(MAX_MESSAGE)], env: vec![], cwd: "/".into(), log_pipe: false };
+        let long = Spawn {
+            seq: 0,
+            argv: vec!["x".repeat(MAX_MESSAGE)],
+            env: vec![],
+            cwd: "/".into(),
+            log_pipe: false,
+            order_pipe: false,
+        };
         assert_eq!(send(a.as_fd(), &long, &[]).unwrap_err().raw_os_error(), Some(libc::E2BIG));
         send(a.as_fd(), &"gibberish", &[]).unwrap();
         assert!(receive::<ToAgent>(b.as_fd()).is_err());

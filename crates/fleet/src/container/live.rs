@@ -127,6 +127,7 @@ impl Live {
                 env: environment::of_extension(function, &place),
                 cwd: PathBuf::from("/"),
                 log_pipe: false,
+                order_pipe: false,
             };
             self.spawn(Some(name), spec).await?;
         }
@@ -140,6 +141,7 @@ impl Live {
             env: environment::of_runtime(function, &place),
             cwd: PathBuf::from(TASK),
             log_pipe: true,
+            order_pipe: false,
         };
         self.spawn(None, spec).await?;
         let api = Arc::clone(&self.api);

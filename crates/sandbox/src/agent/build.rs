@@ -2,95 +2,88 @@
 //!
 //! A fresh agent is pid 1 of new user and pid namespaces, still with the kernel identity of the node (root, or an ordinary user)
 //! and every capability over its own namespaces. What needs the node's identity (joining cgroups, reading files only the node may
-//! read, opening the network device) comes first; then it becomes the cell's user for good.
+//! read, opening the network device) comes first; then it becomes the cell's user for good. What is a function's comes last, at once or
+//! later ([`super::special`]); only then are its capabilities given up.
 
-use std::borrow::Cow;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
 
 use nix::sched::{CloneFlags, unshare};
 
+use super::special::Blank;
+use super::steps::{Fault, Steps};
 use super::{network, privileges, root, seccomp};
 use crate::lowered::{Lowered, Without};
-use crate::wire::{self, Build, FromAgent, ToAgent};
+use crate::wire::{self, Build, Device, FromAgent, ToAgent};
 
-/// A step that failed, named for people.
-struct Fault {
-    step: Cow<'static, str>,
-    cause: io::Error,
+/// A cell that is made.
+struct Made {
+    /// For the node: the listener, the scratch directory, the device that leads out.
+    fds: Vec<OwnedFd>,
+    no_device: Option<i32>,
+    blank: Blank,
 }
 
-/// Runs steps, remembering how long each took.
-struct Steps {
-    took: Vec<(Cow<'static, str>, u64)>,
-}
-
-impl Steps {
-    fn step<T>(&mut self, name: &'static str, result: impl FnOnce() -> io::Result<T>) -> Result<T, Fault> {
-        let begin = Instant::now();
-        let value = result().map_err(|cause| Fault { step: Cow::Borrowed(name), cause })?;
-        self.took.push((Cow::Borrowed(name), begin.elapsed().as_micros().try_into().unwrap_or(u64::MAX)));
-        Ok(value)
-    }
-}
-
-/// Takes the order, makes the cell and reports. None: the agent has nothing to live for.
-pub(super) fn build(socket: &OwnedFd, filters: &seccomp::Filters) -> Option<()> {
+/// Takes the order, makes the cell and reports. None: the agent has nothing to live for. Else the cell, if it is blank.
+pub(super) fn build(socket: &OwnedFd, filters: &seccomp::Filters) -> Option<Option<Blank>> {
     let order = match wire::receive::<ToAgent>(socket.as_fd()) {
         Ok(Some((ToAgent::Build(order), _))) => order,
         _ => return None,
     };
-    let mut steps = Steps { took: Vec::new() };
-    match make(&order, filters, &mut steps) {
-        Ok(fds) => {
-            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-            wire::send(socket.as_fd(), &FromAgent::Ready { took: steps.took }, &fds).ok()
+    let mut steps = Steps::default();
+    let made = make(&order, &mut steps).and_then(|made| match &order.special {
+        Some(special) => {
+            made.blank.specialise(special, Vec::new(), &[], filters, &mut steps)?;
+            Ok((made.fds, made.no_device, None))
         }
-        Err(Fault { step, cause }) => {
-            let about = cause.get_ref().and_then(|inner| inner.downcast_ref::<root::At>());
-            let errno = about.map_or(&cause, |about| &about.cause).raw_os_error().unwrap_or(libc::EIO);
-            let path = about.map(|about| about.path.clone());
-            let _ = wire::send(socket.as_fd(), &FromAgent::Failed { step, path, errno }, &[]);
+        None => Ok((made.fds, made.no_device, Some(made.blank))),
+    });
+    match made {
+        Ok((fds, no_device, blank)) => {
+            let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+            wire::send(socket.as_fd(), &FromAgent::Ready { took: steps.took, no_device }, &fds).ok()?;
+            Some(blank)
+        }
+        Err(fault) => {
+            let (errno, path) = fault.cause();
+            let _ = wire::send(socket.as_fd(), &FromAgent::Failed { step: fault.step, path, errno }, &[]);
             None
         }
     }
 }
 
-fn make(order: &Build, filters: &seccomp::Filters, steps: &mut Steps) -> Result<Vec<OwnedFd>, Fault> {
+fn make(order: &Build, steps: &mut Steps) -> Result<Made, Fault> {
     // Before anything that costs memory, so that all of it is charged to the cell; and before the cgroup namespace, whose root is
     // wherever the process is when it is made.
     steps.step("join cgroups", || order.join.iter().try_for_each(|file| std::fs::write(file, "0")))?;
-    steps.step("unshare namespaces", || Ok(unshare(namespaces(order.without))?))?;
+    steps.step(super::UNSHARE, || Ok(unshare(namespaces(order.without))?))?;
 
     // With the node's identity: what only the node may open.
-    let parts = steps.step("collect host directories", || root::Parts::collect(order))?;
+    let parts = steps.step(super::COLLECT, || root::Parts::collect(order))?;
     let mut fds = vec![steps.step("listen on loopback", || network::listen(order.port, order.without))?];
-    if order.internet {
-        fds.push(steps.step("make the network device", crate::egress::net::open)?);
-    }
+    let (device, no_device) = match order.device {
+        Device::No => (None, None),
+        Device::Yes => (Some(steps.step(super::DEVICE, crate::egress::net::open)?), None),
+        Device::IfPossible => match steps.step(super::DEVICE, crate::egress::net::open) {
+            Ok(device) => (Some(device), None),
+            Err(fault) => (None, Some(fault.cause().0)),
+        },
+    };
 
     // From here on with the identity of the cell's user. It still has every capability inside, so that it can mount; files that it
     // makes belong to a user that exists inside.
     steps.step("become the cell's user", || privileges::become_user(order.uid, order.gid, order.without))?;
+    let mut sealed = None;
     if order.without.keeps(Lowered::Root) {
-        steps.step("build the root", || parts.assemble(order))?;
+        sealed = Some(steps.step("build the root", || parts.assemble(order))?);
         steps.step("enter the root", root::enter)?;
     }
-    fds.insert(1, steps.step("open the scratch directory", root::open_scratch)?);
+    fds.push(steps.step("open the scratch directory", root::open_scratch)?);
+    fds.extend(device);
     if order.without.keeps(Lowered::Hostname) {
         steps.step("set the host name", || Ok(nix::unistd::sethostname(&order.hostname)?))?;
     }
-
-    // Last: nothing above would work afterwards.
-    steps.step("limit resources", || privileges::limit(order.processes))?;
-    if order.without.keeps(Lowered::Capabilities) {
-        steps.step("drop capabilities", privileges::drop_all)?;
-    }
-    if order.without.keeps(Lowered::Filter) {
-        steps.step("filter system calls", || filters.install())?;
-    }
-    Ok(fds)
+    steps.step("limit resources", privileges::limit)?;
+    Ok(Made { fds, no_device, blank: Blank::new(sealed, order) })
 }
 
 /// Those that the agent makes for itself; user and process ids it was born into.

@@ -5,7 +5,6 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use crate::egress;
 use crate::wire::Build;
 
 /// What is the host's own: the loader's cache, the links by which Debian chooses programs, certificates (not their private keys).
@@ -40,7 +39,8 @@ pub(super) fn write(directory: &Path, order: &Build) -> io::Result<()> {
     put(file("group"), format!("root:x:0:\n{USER}:x:{gid}:\nnogroup:x:65534:\n"))?;
     put(file("hostname"), format!("{}\n", order.hostname))?;
     put(file("hosts"), format!("127.0.0.1 localhost sandbox.localdomain sandbox {}\n::1 localhost\n", order.hostname))?;
-    put(file("resolv.conf"), if order.internet { egress::net::RESOLV_CONF } else { "" })?;
+    // Written when it is known whether there is a network.
+    put(file("resolv.conf"), "")?;
     put(file("nsswitch.conf"), "passwd: files\ngroup: files\nhosts: files dns\nservices: files\nprotocols: files\n")?;
     put(file("host.conf"), "multi on\n")?;
     symlink("/usr/share/zoneinfo/UTC", file("localtime"))?;

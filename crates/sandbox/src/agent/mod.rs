@@ -1,7 +1,7 @@
 //! The agent: the first process of every cell, and the nursery that bears them.
 //!
 //! ```text
-//!  node ──exec──► nursery (one a node, `lambent __cell-agent`)
+//!  node ──exec──► nursery (one a node, `lambent __cell-agent`), in a user namespace of its own
 //!                    │ clone(NEWUSER | NEWPID) a cell, no exec: memory is shared with the nursery, page by page
 //!                    ▼
 //!                  agent (pid 1 of its cell) ──fork + exec──► runtime, extensions, ...
@@ -19,30 +19,41 @@ mod build;
 mod etc;
 mod exec;
 mod network;
+mod nursery;
 mod privileges;
 mod root;
 pub(crate) mod seccomp;
 mod serve;
+mod special;
+mod steps;
 mod sys;
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
-
-use crate::lowered::Without;
-use crate::wire::{self, Birth, FromAgent};
 
 /// The step that makes an agent, as it is named when it fails.
 pub(crate) const CLONE: &str = "clone into user and pid namespaces";
 
+/// Those by which it makes the other namespaces and takes what is the host's.
+pub(crate) const UNSHARE: &str = "unshare namespaces";
+pub(crate) const COLLECT: &str = "collect host directories";
+
+pub(crate) const DEVICE: &str = "make the network device";
+
 /// The first argument that makes a program an agent.
 pub const ARGUMENT: &str = "__cell-agent";
+/// The second argument of its second life.
+const AGAIN: &str = "again";
 
 /// Serves as the agent, never to return to the caller, when this process was started as one. Every program that uses the `cell` back
 /// end calls this first in `main`, before it starts a thread or opens anything.
 pub fn main_if_asked() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|argument| argument == ARGUMENT) {
-        let code = match nursery() {
+        let life = match arguments.next().is_some_and(|argument| argument == AGAIN) {
+            false => nursery::begin(),
+            true => nursery::serve(),
+        };
+        let code = match life {
             Ok(()) => 0,
             Err(error) => {
                 eprintln!("cell agent: {error}");
@@ -58,32 +69,4 @@ pub fn main() -> ExitCode {
     main_if_asked();
     eprintln!("this program is started by a Lambent node; it does nothing by itself");
     ExitCode::FAILURE
-}
-
-/// Bears one agent a message until the node is gone.
-fn nursery() -> std::io::Result<()> {
-    let socket = sys::enter_nursery()?;
-    // Compiled once: every agent inherits the page it lies in.
-    let filters = seccomp::Filters::compile()?;
-    loop {
-        let Some((Birth { without }, fds)) = wire::receive::<Birth>(socket.as_fd())? else { return Ok(()) };
-        let Some(cell) = fds.into_iter().next() else { continue };
-        if let Err(error) = bear(socket.as_fd(), &cell, &filters, without) {
-            let errno = error.raw_os_error().unwrap_or(libc::EIO);
-            // Should that fail as well, the node sees the end of the cell's socket.
-            let _ = wire::send(cell.as_fd(), &FromAgent::Failed { step: CLONE.into(), path: None, errno }, &[]);
-        }
-    }
-}
-
-/// Forks an agent into new user and pid namespaces and tells the node its number.
-fn bear(nursery: BorrowedFd<'_>, cell: &OwnedFd, filters: &seccomp::Filters, without: Without) -> std::io::Result<()> {
-    match sys::clone_into_cell(without)? {
-        sys::Cloned::Parent { pid, pidfd } => wire::send(cell.as_fd(), &FromAgent::Born { pid }, &[pidfd.as_fd()]),
-        sys::Cloned::Child => {
-            sys::forget(nursery);
-            let code = build::build(cell, filters).map_or(1, |()| serve::serve(cell, without));
-            std::process::exit(code);
-        }
-    }
 }

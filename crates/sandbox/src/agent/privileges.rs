@@ -31,19 +31,36 @@ pub(super) fn become_user(uid: u32, gid: u32, without: Without) -> io::Result<()
 }
 
 /// Limits of the agent, which every process of the cell inherits.
-pub(super) fn limit(processes: u32) -> io::Result<()> {
+pub(super) fn limit() -> io::Result<()> {
     let set = |resource, most: u64| -> io::Result<()> {
         let (_, hard) = nix::sys::resource::getrlimit(resource)?;
         let most = most.min(hard);
         Ok(setrlimit(resource, most, most)?)
     };
-    // A second bound on processes beside the pids cgroup. It counts the users of this user namespace only, so one for each cell.
-    set(Resource::RLIMIT_NPROC, u64::from(processes).saturating_add(1))?;
     set(Resource::RLIMIT_NOFILE, OPEN_FILES)?;
     set(Resource::RLIMIT_MEMLOCK, LOCKED)?;
     // No core files. One byte and not none, because that is how the kernel is told not to start the host's crash handler either, which
     // would run as root on a memory image of the function's making.
     set(Resource::RLIMIT_CORE, 1)
+}
+
+/// A second bound on processes beside the pids cgroup, for this process and those that were started before it was known. It counts the
+/// users of this user namespace only, so one for each cell.
+pub(super) fn limit_processes(processes: u32, others: &[i32]) -> io::Result<()> {
+    let (_, hard) = nix::sys::resource::getrlimit(Resource::RLIMIT_NPROC)?;
+    let most = u64::from(processes).saturating_add(1).min(hard);
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    for pid in [0].iter().chain(others) {
+        // SAFETY: the limit lives across the call, and no old one is asked for.
+        if unsafe { libc::prlimit(*pid, libc::RLIMIT_NPROC, &raw const limit, std::ptr::null_mut()) } != 0 {
+            let error = io::Error::last_os_error();
+            // One that has ended needs no limit.
+            if error.raw_os_error() != Some(libc::ESRCH) {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Gives up every capability for good: nothing in this process or below it can have one again.

@@ -22,7 +22,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::etc;
 use super::sys::{Below, move_mount, new_filesystem, open_tree, restrict};
-use crate::lowered::Lowered;
+use crate::lowered::{Lowered, Without};
 use crate::wire::Build;
 
 /// Where the new root is put together: a directory that every host has, and that nothing below needs from the host.
@@ -39,6 +39,13 @@ const SYSTEM: [&str; 7] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", 
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 /// Directories that are there even where nothing is mounted.
 const DIRECTORIES: [&str; 9] = ["var/task", "var/runtime", "var/tmp", "opt", "run", "mnt", "home", "srv", "media"];
+/// Directories that are there while a cell is blank: the C library, which remembers for the life of a process which directories of
+/// `LD_LIBRARY_PATH` there are, must find those that code and layers may turn out to have.
+pub(super) const SEARCHED: [&str; 2] = ["var/task/lib", "opt/lib"];
+/// What `/proc/meminfo` shows, in the root's own file system.
+pub(super) const MEMINFO: &str = "etc/.meminfo";
+/// Size of `/tmp` until it is known how large it is to be.
+const SCRATCH_SIZE: &str = "1m";
 
 /// Entries of `/proc` beside the processes; all others are covered. Each is read by a language runtime or by its users' tools, and
 /// tells no more of the host than its size, age and load.
@@ -86,31 +93,43 @@ impl Parts {
             restrict(&tree, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, Below::Left)?;
             parts.push((path, Part::Tree { tree, directory: false }));
         }
-        let writable = if order.without.keeps(Lowered::ReadOnly) { 0 } else { MOUNT_ATTR_RDONLY };
         for (source, target) in &order.mounts {
-            parts.push((target.clone(), Part::tree(source, READ_ONLY & !writable)?));
+            parts.push((target.clone(), Part::tree(source, attributes(order.without))?));
         }
         Ok(Self { parts })
     }
 
-    /// Puts the new root together at [`STAGE`], as the cell's user.
-    pub(super) fn assemble(self, order: &Build) -> io::Result<()> {
+    /// Puts the new root together at [`STAGE`], as the cell's user. What comes back leads to its own file system, beneath all mounts.
+    pub(super) fn assemble(self, order: &Build) -> io::Result<OwnedFd> {
         let root = filesystem(&[("mode", "0755"), ("size", ROOT_SIZE), ("nr_inodes", ROOT_INODES)])?;
         move_mount(&root, Path::new(STAGE))?;
-        for directory in DIRECTORIES {
+        let searched = if order.special.is_none() { SEARCHED.as_slice() } else { &[] };
+        for directory in DIRECTORIES.iter().chain(searched) {
             std::fs::create_dir_all(staged(directory))?;
         }
         etc::write(&staged("etc"), order)?;
+        // Written when it is known.
+        std::fs::write(staged(MEMINFO), "")?;
         for (target, part) in &self.parts {
             part.attach(&staged(target)).map_err(|error| at(target, error))?;
         }
         devices(order)?;
         own_proc(order)?;
-        let size = format!("{}m", order.ephemeral_mib);
-        // One inode a page at the most: tiny files must not cost more memory than large ones.
-        let inodes = (u64::from(order.ephemeral_mib) * 256).to_string();
-        attach_new(&filesystem(&[("mode", "1777"), ("size", &size), ("nr_inodes", &inodes)])?, "tmp")
+        attach_new(&filesystem(&[("mode", "1777"), ("size", SCRATCH_SIZE), ("nr_inodes", "256")])?, "tmp")?;
+        open_tree(Path::new(STAGE), Below::Left)
     }
+}
+
+/// Takes a directory or file of the host, with the node's identity, for a cell to mount.
+pub(super) fn take(source: &Path, without: Without) -> io::Result<OwnedFd> {
+    let tree = open_tree(source, Below::Included)?;
+    restrict(&tree, attributes(without), Below::Included)?;
+    Ok(tree)
+}
+
+/// What holds for mounts that a specification names.
+fn attributes(without: Without) -> u64 {
+    if without.keeps(Lowered::ReadOnly) { READ_ONLY } else { READ_ONLY & !MOUNT_ATTR_RDONLY }
 }
 
 impl Part {
@@ -195,9 +214,7 @@ fn own_proc(order: &Build) -> io::Result<()> {
     move_mount(&sys, &staged("proc/sys"))?;
 
     // A runtime sizes its heap by this file: what it sees must be the cell's memory, not the host's.
-    let meminfo = staged("etc/.meminfo");
-    std::fs::write(&meminfo, etc::meminfo(order.memory_mib))?;
-    let meminfo = open_tree(&meminfo, Below::Left)?;
+    let meminfo = open_tree(&staged(MEMINFO), Below::Left)?;
     restrict(&meminfo, READ_ONLY | MOUNT_ATTR_NOEXEC, Below::Left)?;
     move_mount(&meminfo, &staged("proc/meminfo"))
 }
@@ -247,6 +264,6 @@ pub(super) struct At {
     pub(super) cause: io::Error,
 }
 
-fn at(path: &Path, cause: io::Error) -> io::Error {
+pub(super) fn at(path: &Path, cause: io::Error) -> io::Error {
     io::Error::new(cause.kind(), At { path: path.to_owned(), cause })
 }

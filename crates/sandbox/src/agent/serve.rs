@@ -12,17 +12,23 @@ use nix::sys::signal::{
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-use super::{exec, network, sys};
+use super::special::Blank;
+use super::steps::Steps;
+use super::{exec, network, seccomp, sys};
 use crate::lowered::Without;
-use crate::wire::{self, FromAgent, ToAgent};
+use crate::order::{SPECIALISE, START};
+use crate::wire::{self, FromAgent, Special, ToAgent};
 
 /// Serves the node until it lets go. Leaving means the end of everything in the cell: this is its pid 1.
-pub(super) fn serve(socket: &OwnedFd, without: Without) -> i32 {
-    Agent { socket, without, children: HashSet::new(), groups: HashSet::new() }.run().map_or(1, |()| 0)
+pub(super) fn serve(socket: &OwnedFd, filters: &seccomp::Filters, blank: Option<Blank>, without: Without) -> i32 {
+    Agent { socket, filters, blank, without, children: HashSet::new(), groups: HashSet::new() }.run().map_or(1, |()| 0)
 }
 
 struct Agent<'a> {
     socket: &'a OwnedFd,
+    filters: &'a seccomp::Filters,
+    /// While the cell is nobody's.
+    blank: Option<Blank>,
     without: Without,
     /// Programs that were started and not yet reaped. Orphans of theirs come here, too, but nobody waits for those.
     children: HashSet<i32>,
@@ -60,7 +66,7 @@ impl Agent<'_> {
 
     /// Takes one message. False at the end of file.
     fn obey(&mut self) -> io::Result<bool> {
-        let Some((message, _)) = wire::receive::<ToAgent>(self.socket.as_fd())? else { return Ok(false) };
+        let Some((message, fds)) = wire::receive::<ToAgent>(self.socket.as_fd())? else { return Ok(false) };
         match message {
             ToAgent::Build(_) => {}
             ToAgent::Signal { pid, signal } => self.signal(pid, signal),
@@ -70,11 +76,18 @@ impl Agent<'_> {
                     self.tell(&FromAgent::Socket { seq, errno: error.raw_os_error().unwrap_or(libc::EIO) })?
                 }
             },
-            ToAgent::Spawn(order) => match exec::spawn(&order, self.without) {
+            ToAgent::Specialise { seq, special } => return self.specialise(seq, &special, fds),
+            // Nothing but runtimes of ours, which wait, runs beside an agent that has its privileges yet.
+            ToAgent::Spawn(order) if self.blank.is_some() && !order.order_pipe => {
+                let refused =
+                    FromAgent::Refused { seq: order.seq, step: START.into(), exec: false, errno: libc::EPERM };
+                self.tell(&refused)?;
+            }
+            ToAgent::Spawn(order) => match exec::spawn(&order, self.privileged(), self.without) {
                 Ok(started) => {
                     self.children.insert(started.pid);
                     let message = FromAgent::Started { seq: order.seq, pid: started.pid.cast_unsigned() };
-                    let fds: Vec<_> = started.outputs.iter().map(AsFd::as_fd).collect();
+                    let fds: Vec<_> = started.pipes.iter().map(AsFd::as_fd).collect();
                     wire::send(self.socket.as_fd(), &message, &fds)?;
                 }
                 Err(exec::Refusal { step, exec, errno }) => {
@@ -83,6 +96,28 @@ impl Agent<'_> {
             },
         }
         Ok(true)
+    }
+
+    /// The filter that programs must put in force themselves, as the agent has not.
+    fn privileged(&self) -> Option<&seccomp::Filters> {
+        self.blank.is_some().then_some(self.filters)
+    }
+
+    /// Makes the cell somebody's. False: half of that is done, and the cell must end.
+    fn specialise(&mut self, seq: u64, special: &Special, trees: Vec<OwnedFd>) -> io::Result<bool> {
+        let Some(blank) = self.blank.take() else {
+            self.tell(&FromAgent::Refused { seq, step: SPECIALISE.into(), exec: false, errno: libc::EEXIST })?;
+            return Ok(true);
+        };
+        let waiting: Vec<i32> = self.children.iter().copied().collect();
+        let mut steps = Steps::default();
+        match blank.specialise(special, trees, &waiting, self.filters, &mut steps) {
+            Ok(()) => self.tell(&FromAgent::Specialised { seq, took: steps.took }).map(|()| true),
+            Err(fault) => {
+                let (errno, _) = fault.cause();
+                self.tell(&FromAgent::Refused { seq, step: fault.step, exec: false, errno }).map(|()| false)
+            }
+        }
     }
 
     /// To a program and its group; to what is left of the group where the program has ended.

@@ -25,6 +25,18 @@ pub(super) fn c_path(path: &Path) -> io::Result<CString> {
     Ok(CString::new(path.as_os_str().as_bytes())?)
 }
 
+/// The nursery's first life: with the groups given up that only root can give up, on the socket that came as standard input.
+pub(super) fn begin_nursery() -> io::Result<BorrowedFd<'static>> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    // Groups of the node are no business of a cell. Only root can give them up; a cell made by anybody else keeps its maker's groups,
+    // which matter for nothing it can see.
+    if nix::unistd::geteuid().is_root() {
+        nix::unistd::setgroups(&[])?;
+    }
+    // SAFETY: standard input is open (the node made it the socket) and stays so until this program is replaced by another.
+    Ok(unsafe { BorrowedFd::borrow_raw(0) })
+}
+
 /// Makes this process the nursery: its own session (a terminal's Ctrl-C is for the node), no descriptor but the socket that came as
 /// standard input, children reaped by the kernel.
 pub(super) fn enter_nursery() -> io::Result<OwnedFd> {
@@ -44,11 +56,6 @@ pub(super) fn enter_nursery() -> io::Result<OwnedFd> {
     }
     drop(null);
     close_from(socket.as_raw_fd() + 1)?;
-    // Groups of the node are no business of a cell. Only root can give them up; a cell made by anybody else keeps its maker's groups,
-    // which matter for nothing it can see.
-    if nix::unistd::geteuid().is_root() {
-        nix::unistd::setgroups(&[])?;
-    }
     nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
     let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::SA_NOCLDWAIT, SigSet::empty());
     // A service manager that ends the node signals all its processes; the node then lets running calls end, for which cells must

@@ -9,7 +9,7 @@ use lambent_model::function::Network;
 
 use super::Cells;
 use crate::Error;
-use crate::port::{Barrier, CellSpec};
+use crate::port::{Barrier, Specialisation};
 
 pub(super) const USER: &str = "user namespace";
 
@@ -34,13 +34,21 @@ const KNOWN: &[Known] = &[
     Known {
         name: "mount, network, ipc, uts and cgroup namespaces",
         stops: "code inside from seeing the host's files, processes, network, shared memory and names",
-        steps: &["unshare namespaces"],
+        steps: &[crate::agent::UNSHARE],
         advice: "raise sysctl user.max_{mnt,net,ipc,uts,cgroup,pid}_namespaces; the kernel must be built with all of them",
     },
     Known {
         name: "read-only root",
         stops: "code inside from reading what was not given to it, and from writing outside /tmp",
-        steps: &["collect host directories", "build the root", "enter the root", "open the scratch directory"],
+        steps: &[
+            crate::agent::COLLECT,
+            "build the root",
+            "enter the root",
+            "open the scratch directory",
+            "attach mounts",
+            "write files of the function",
+            "size the scratch directory",
+        ],
         advice: "Linux 5.12 or later; in a container, /proc must not be masked (--security-opt unmask=all), and the root must not \
                  be the initial RAM disk",
     },
@@ -53,7 +61,7 @@ const KNOWN: &[Known] = &[
     Known {
         name: "resource limits",
         stops: "code inside from using up the host's files, locked memory and processes",
-        steps: &["limit resources"],
+        steps: &["limit resources", "limit processes"],
         advice: "raise the hard limits of the node (ulimit -H)",
     },
     Known {
@@ -73,7 +81,7 @@ const KNOWN: &[Known] = &[
 const NETWORK_DEVICE: Known = Known {
     name: "network device",
     stops: "code inside from reaching the host, link-local addresses and other cells while it reaches the world",
-    steps: &["make the network device", "serve the network device"],
+    steps: &[crate::agent::DEVICE, "serve the network device"],
     advice: "load the tun module, and let the node open /dev/net/tun (mode 0666, as most distributions have it); without it only \
              functions with no network run",
 };
@@ -88,7 +96,7 @@ pub(super) fn explain(step: Cow<'static, str>, path: Option<PathBuf>, errno: i32
         libc::EPERM | libc::EACCES | libc::ENOSYS | libc::EINVAL | libc::ENOSPC | libc::ENODEV | libc::ENXIO
     );
     match known {
-        Some(known) if lacking && step != "collect host directories" => {
+        Some(known) if lacking && step != crate::agent::COLLECT => {
             Error::BarrierUnavailable { barrier: known.name, advice: format!("{step}: {source}; {}", known.advice) }
         }
         _ => match path {
@@ -144,7 +152,7 @@ fn barrier(known: &Known, missing: Option<String>, required: bool) -> Barrier {
 fn identity(cells: &Cells) -> Barrier {
     let missing = match &cells.ids {
         Ok(super::Ids::Block(_)) => None,
-        Ok(super::Ids::Own { .. }) => {
+        Ok(super::Ids::Own) => {
             Some("an ordinary user can map only itself, so all cells are the same user to the host".to_owned())
         }
         Err(reason) => Some(reason.clone()),
@@ -187,8 +195,7 @@ fn resources(cells: &Cells) -> [Barrier; 3] {
 
 /// Makes one cell and takes it down. On a runtime of its own, as this is called from plain code and from inside a runtime alike.
 fn trial(cells: &Cells, network: Network) -> Result<(), Error> {
-    let spec = CellSpec {
-        id: InstanceId::random(),
+    let whose = Specialisation {
         mounts: Vec::new(),
         memory_mib: 128,
         milli_cpus: 1000,
@@ -203,7 +210,7 @@ fn trial(cells: &Cells, network: Network) -> Result<(), Error> {
         let runtime = runtime.map_err(crate::error::step("start a runtime"))?;
         runtime.block_on(async {
             let trial = Cells::new(config)?;
-            let cell = trial.make(spec).await?;
+            let cell = trial.make(InstanceId::random(), &[], Some(&whose)).await?;
             cell.destroy().await;
             Ok(())
         })

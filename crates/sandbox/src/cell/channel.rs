@@ -1,7 +1,7 @@
 //! The node's end of a cell's socket, on the runtime.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::Serialize;
 use tokio::io::Interest;
@@ -24,10 +24,10 @@ impl Channel {
     }
 
     /// Sends, waiting while the agent is behind.
-    pub(super) async fn send<T: Serialize + Sync>(&self, message: &T) -> io::Result<()> {
+    pub(super) async fn send<T: Serialize + Sync>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         loop {
             let mut guard = self.fd.writable().await?;
-            if let Ok(result) = guard.try_io(|fd| wire::send(fd.as_fd(), message, &[])) {
+            if let Ok(result) = guard.try_io(|fd| wire::send(fd.as_fd(), message, fds)) {
                 return result;
             }
         }

@@ -2,6 +2,9 @@
 //!
 //! As root each cell has a host id that no other cell and nobody else has: should anything ever leak out of a cell, it owns nothing
 //! there. An ordinary user can map only itself.
+//!
+//! Cells' user namespaces lie in one of the nursery's own, in which the nursery and runtime templates have every capability and outside of
+//! which they have none.
 
 use std::fs;
 use std::io;
@@ -27,8 +30,8 @@ const LEAST: u32 = 10_000;
 pub(super) enum Ids {
     /// A block no other node on this host has.
     Block(Arc<Block>),
-    /// An ordinary user's own.
-    Own { uid: u32, gid: u32 },
+    /// The node's own user.
+    Own,
 }
 
 #[derive(Debug)]
@@ -42,9 +45,8 @@ pub(super) struct Block {
 impl Ids {
     /// What this process may map. The error says why it can map nothing.
     pub(super) fn claim() -> Result<Self, String> {
-        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-        if !uid.is_root() {
-            return Ok(Self::Own { uid: uid.as_raw(), gid: gid.as_raw() });
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(Self::Own);
         }
         let reach = |path| mapped_to(&fs::read_to_string(path).unwrap_or_default());
         let end = reach("/proc/self/uid_map").min(reach("/proc/self/gid_map"));
@@ -71,7 +73,8 @@ impl Ids {
     /// A pair for one cell, until the lease is dropped.
     pub(super) fn lease(&self) -> io::Result<Lease> {
         match self {
-            Self::Own { uid, gid } => Ok(Lease { uid: *uid, gid: *gid, of: None }),
+            // The nursery's user namespace has the node's user as its root.
+            Self::Own => Ok(Lease { uid: 0, gid: 0, of: None }),
             Self::Block(block) => {
                 let mut taken = block.taken.lock().unwrap_or_else(PoisonError::into_inner);
                 let free = taken.iter().position(|taken| !taken).unwrap_or(taken.len());
@@ -88,7 +91,46 @@ impl Ids {
     }
 }
 
-/// A cell's ids on the host.
+/// Maps the ids of the nursery's user namespace: root's are the same inside, an ordinary user is root inside, where that says no more
+/// than that it has made the namespace.
+pub(super) fn map_nursery(pid: u32) -> io::Result<()> {
+    let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+    if uid.is_root() {
+        let same = |file: &str| -> io::Result<()> {
+            let map = fs::read_to_string(format!("/proc/self/{file}"))?;
+            write_map(pid, file, &same_inside(&map))
+        };
+        same("gid_map")?;
+        return same("uid_map");
+    }
+    write_map(pid, "setgroups", "deny")?;
+    write_map(pid, "gid_map", &format!("0 {gid} 1"))?;
+    write_map(pid, "uid_map", &format!("0 {uid} 1"))
+}
+
+/// Maps the user and group of a cell in the user namespace of a process, which must have none yet; called by the nursery.
+pub(crate) fn map_cell(pid: u32, uid: u32, gid: u32) -> io::Result<()> {
+    // Groups of the node must not be dropped from inside: a file may refuse a group and allow everybody else.
+    write_map(pid, "setgroups", "deny")?;
+    write_map(pid, "gid_map", &format!("{GID_INSIDE} {gid} 1"))?;
+    write_map(pid, "uid_map", &format!("{UID_INSIDE} {uid} 1"))
+}
+
+fn write_map(pid: u32, file: &str, text: &str) -> io::Result<()> {
+    fs::write(format!("/proc/{pid}/{file}"), text)
+}
+
+/// The map that gives every id that is known here the same number one level below.
+fn same_inside(map: &str) -> String {
+    let line = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace();
+        let (inside, length) = (numbers.next().unwrap_or("0"), numbers.nth(1).unwrap_or("1"));
+        format!("{inside} {inside} {length}\n")
+    };
+    map.lines().map(line).collect()
+}
+
+/// A cell's ids as the nursery knows them.
 #[derive(Debug)]
 pub(super) struct Lease {
     uid: u32,
@@ -97,16 +139,9 @@ pub(super) struct Lease {
 }
 
 impl Lease {
-    /// Maps them in the user namespace of a process, which must have none yet.
-    pub(super) fn map(&self, pid: u32) -> io::Result<()> {
-        let write = |file: &str, text: String| {
-            let path = format!("/proc/{pid}/{file}");
-            fs::write(&path, text).map_err(|error| io::Error::new(error.kind(), format!("{path}: {error}")))
-        };
-        // Groups of the node must not be dropped from inside: a file may refuse a group and allow everybody else.
-        write("setgroups", "deny".to_owned())?;
-        write("gid_map", format!("{GID_INSIDE} {} 1", self.gid))?;
-        write("uid_map", format!("{UID_INSIDE} {} 1", self.uid))
+    /// User and group.
+    pub(super) fn ids(&self) -> (u32, u32) {
+        (self.uid, self.gid)
     }
 }
 
@@ -159,6 +194,12 @@ mod tests {
         assert!(claim_name(first).is_err());
         drop(claim);
         assert!(claim_name(first).is_ok());
+    }
+
+    #[test]
+    fn the_nurserys_ids_are_those_of_the_node() {
+        assert_eq!(same_inside("         0          0 4294967295\n"), "0 0 4294967295\n");
+        assert_eq!(same_inside("0 1000 1\n1 100000 65536\n"), "0 0 1\n1 1 65536\n");
     }
 
     #[test]

@@ -6,27 +6,32 @@
 
 use std::collections::HashMap;
 use std::net::TcpListener;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use lambent_model::InstanceId;
+use lambent_model::function::Network;
 use tokio::sync::oneshot;
 
 use super::channel::Channel;
 use super::memory::Memory;
 use super::nursery::Nursery;
 use super::remains::Remains;
-use crate::Error;
+use super::{OVERHEAD_MIB, SHARED_MIB, barriers, cgroup};
 use crate::error::step;
-use crate::port::{Cell, ExitStatus, Process, ProcessSpec, RUNTIME_API_PORT, Usage};
+use crate::lowered::Without;
+use crate::order::{self, ORDER, SPECIALISE};
+use crate::port::{Cell, ExitStatus, Order, Process, ProcessSpec, RUNTIME_API_PORT, Specialisation, Usage};
 use crate::wire::{FromAgent, Spawn, ToAgent};
+use crate::{Error, agent, egress};
 
 /// A question's answer.
 enum Answer {
     Started { pid: u32, fds: Vec<OwnedFd>, exit: oneshot::Receiver<ExitStatus> },
     Socket(OwnedFd),
+    Specialised,
     Refused(Error),
 }
 
@@ -56,7 +61,7 @@ impl Shared {
     }
 
     /// Asks the agent and waits for the answer.
-    async fn ask(&self, question: impl FnOnce(u64) -> ToAgent) -> Result<Answer, Error> {
+    async fn ask(&self, question: impl FnOnce(u64) -> ToAgent, fds: &[OwnedFd]) -> Result<Answer, Error> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         {
@@ -66,7 +71,8 @@ impl Shared {
             }
             state.questions.insert(number, sender);
         }
-        if let Err(error) = self.channel.send(&question(number)).await {
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        if let Err(error) = self.channel.send(&question(number), &fds).await {
             self.state().questions.remove(&number);
             return Err(ended_or(error));
         }
@@ -110,7 +116,7 @@ impl Shared {
                 self.state().exits.insert(pid, sender);
                 if self.answer(seq, Answer::Started { pid, fds, exit }).is_err() {
                     // Whoever asked has gone meanwhile; a program that nobody knows of must not run.
-                    let _ = self.channel.send(&ToAgent::Signal { pid, signal: libc::SIGKILL }).await;
+                    let _ = self.channel.send(&ToAgent::Signal { pid, signal: libc::SIGKILL }, &[]).await;
                 }
             }
             FromAgent::Refused { seq, step, exec, errno } => {
@@ -135,7 +141,16 @@ impl Shared {
                     let _ = exit.send(status);
                 }
             }
-            FromAgent::Born { .. } | FromAgent::Ready { .. } | FromAgent::Failed { .. } => {
+            FromAgent::Specialised { seq, took } => {
+                tracing::trace!(cell = %self.id, ?took, "specialised a cell; microseconds a step");
+                let _ = self.answer(seq, Answer::Specialised);
+            }
+            FromAgent::Unshared
+            | FromAgent::Awake
+            | FromAgent::Collected
+            | FromAgent::Born { .. }
+            | FromAgent::Ready { .. }
+            | FromAgent::Failed { .. } => {
                 tracing::warn!(cell = %self.id, ?message, "an agent repeats itself");
             }
         }
@@ -155,10 +170,61 @@ pub(super) struct LiveCell {
     pub(super) id: InstanceId,
     pub(super) listener: Mutex<Option<TcpListener>>,
     pub(super) shared: Arc<Shared>,
+    pub(super) phase: Mutex<Phase>,
     /// Emptied by `destroy`; held while it runs, so that every caller waits for the end.
     pub(super) remains: tokio::sync::Mutex<Option<Remains>>,
     /// Agents end with the nursery, so it lives as long as any of them.
-    pub(super) _nursery: Arc<Nursery>,
+    pub(super) nursery: Arc<Nursery>,
+}
+
+/// Whose a cell is.
+pub(super) enum Phase {
+    /// Nobody's.
+    Blank(Blank),
+    /// On its way to be somebody's; or it failed on that way.
+    Changing,
+    /// A function's.
+    Somebodys,
+}
+
+/// What a blank cell has that it may need when it becomes somebody's.
+pub(super) struct Blank {
+    /// The device that leads out, not yet served; or why there is none, where one was tried.
+    pub(super) device: Result<Option<OwnedFd>, i32>,
+    pub(super) egress: Arc<egress::Config>,
+    pub(super) without: Without,
+}
+
+impl Blank {
+    /// Serves the device, if there is to be one.
+    pub(super) fn serve_device(&mut self) -> Result<Option<egress::Handle>, Error> {
+        let device = std::mem::replace(&mut self.device, Ok(None));
+        let device = device.map_err(|errno| barriers::explain(agent::DEVICE.into(), None, errno))?;
+        let served = device.map(|device| egress::spawn(device, Arc::clone(&self.egress))).transpose();
+        served.map_err(step("serve the network device"))
+    }
+
+    /// Takes the device away; the kernel does so while its last descriptor is closed, which takes a while.
+    async fn remove_device(&mut self) {
+        if let Ok(Some(device)) = std::mem::replace(&mut self.device, Ok(None)) {
+            let _ = tokio::task::spawn_blocking(move || drop(device)).await;
+        }
+    }
+}
+
+/// The kernel's limits for what a function is promised.
+pub(super) fn limits(whose: &Specialisation) -> cgroup::Limits {
+    let own = u64::from(SHARED_MIB + OVERHEAD_MIB);
+    let mib = u64::from(whose.memory_mib) + u64::from(whose.ephemeral_mib) + own;
+    // One process for the agent.
+    let processes = u64::from(whose.processes) + 1;
+    cgroup::Limits { memory_bytes: mib << 20, processes, milli_cpus: whose.milli_cpus }
+}
+
+impl LiveCell {
+    fn phase(&self) -> MutexGuard<'_, Phase> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[async_trait]
@@ -179,19 +245,65 @@ impl Cell for LiveCell {
         path.to_owned()
     }
 
+    async fn specialise(&self, what: Specialisation) -> Result<(), Error> {
+        let mut blank = {
+            let mut phase = self.phase();
+            match std::mem::replace(&mut *phase, Phase::Changing) {
+                Phase::Blank(blank) => blank,
+                other => {
+                    *phase = other;
+                    return Err(step(SPECIALISE)(std::io::ErrorKind::AlreadyExists.into()));
+                }
+            }
+        };
+        if self.shared.state().ended {
+            return Err(Error::Ended);
+        }
+        let sources = what.mounts.iter().map(|mount| mount.source.clone()).collect();
+        let trees = self.nursery.collect(sources, blank.without).await?;
+        self.shared.memory.limit(limits(&what), what.memory_mib).map_err(step("set the cell's limits"))?;
+        match what.network {
+            Network::None => blank.remove_device().await,
+            Network::Internet => {
+                let served = blank.serve_device()?;
+                match self.remains.lock().await.as_mut() {
+                    Some(remains) => remains.egress = served,
+                    None => return Err(Error::Ended),
+                }
+            }
+        }
+        let special = super::special(&what);
+        match self.shared.ask(|seq| ToAgent::Specialise { seq, special }, &trees).await? {
+            Answer::Specialised => {
+                *self.phase() = Phase::Somebodys;
+                Ok(())
+            }
+            Answer::Refused(error) => Err(error),
+            Answer::Started { .. } | Answer::Socket(_) => Err(Error::Ended),
+        }
+    }
+
+    async fn order(&self, pipe: OwnedFd, order: Order) -> Result<(), Error> {
+        if !matches!(*self.phase(), Phase::Somebodys) {
+            return Err(step(ORDER)(std::io::ErrorKind::PermissionDenied.into()));
+        }
+        order::send(pipe, &order)
+    }
+
     async fn spawn(&self, process: ProcessSpec) -> Result<Process, Error> {
-        let ProcessSpec { argv, env, cwd, log_pipe } = process;
+        let ProcessSpec { argv, env, cwd, log_pipe, order_pipe } = process;
         let program = argv.first().cloned().unwrap_or_default();
-        let order = |seq| ToAgent::Spawn(Spawn { seq, argv, env, cwd, log_pipe });
-        match self.shared.ask(order).await? {
+        let order = |seq| ToAgent::Spawn(Spawn { seq, argv, env, cwd, log_pipe, order_pipe });
+        match self.shared.ask(order, &[]).await? {
             Answer::Started { pid, fds, exit } => {
                 let mut fds = fds.into_iter();
                 let (Some(stdout), Some(stderr)) = (fds.next(), fds.next()) else { return Err(Error::Ended) };
-                Ok(Process { pid, stdout, stderr, log_pipe: fds.next(), exit })
+                let log_pipe = if log_pipe { fds.next() } else { None };
+                Ok(Process { pid, stdout, stderr, log_pipe, order_pipe: fds.next(), exit })
             }
             Answer::Refused(Error::Exec { source, .. }) => Err(Error::Exec { path: program, source }),
             Answer::Refused(error) => Err(error),
-            Answer::Socket(_) => Err(Error::Ended),
+            Answer::Socket(_) | Answer::Specialised => Err(Error::Ended),
         }
     }
 
@@ -199,15 +311,15 @@ impl Cell for LiveCell {
         if self.shared.state().ended {
             return Err(Error::Ended);
         }
-        self.shared.channel.send(&ToAgent::Signal { pid, signal }).await.map_err(ended_or)
+        self.shared.channel.send(&ToAgent::Signal { pid, signal }, &[]).await.map_err(ended_or)
     }
 
     async fn connect(&self, port: u16) -> Result<std::net::TcpStream, Error> {
         // The agent only makes the socket, which keeps it to the cell's network for good; connecting may take long, and is our wait.
-        let socket = match self.shared.ask(|seq| ToAgent::Socket { seq }).await? {
+        let socket = match self.shared.ask(|seq| ToAgent::Socket { seq }, &[]).await? {
             Answer::Socket(socket) => socket,
             Answer::Refused(error) => return Err(error),
-            Answer::Started { .. } => return Err(Error::Ended),
+            Answer::Started { .. } | Answer::Specialised => return Err(Error::Ended),
         };
         let socket = tokio::net::TcpSocket::from_std_stream(socket.into());
         let stream = socket.connect(([127, 0, 0, 1], port).into()).await.map_err(step("connect"))?;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use super::cgroup::{Gauge, Group};
+use super::cgroup::{Gauge, Group, Limits};
 use super::live::Shared;
 use crate::port::Usage;
 use crate::procfs;
@@ -29,7 +29,7 @@ pub(super) struct Memory {
     agent: u32,
     /// The cell's `/tmp`, to tell its pages from others.
     scratch: Mutex<Option<OwnedFd>>,
-    limit_bytes: u64,
+    limit_bytes: AtomicU64,
     /// The most that was ever seen charged, all kinds of memory: what is used can only be at a new height when this is.
     charged_bytes: AtomicU64,
     peak_bytes: AtomicU64,
@@ -46,7 +46,7 @@ impl Memory {
             group,
             agent,
             scratch: Mutex::new(Some(scratch)),
-            limit_bytes: u64::from(memory_mib) << 20,
+            limit_bytes: AtomicU64::new(u64::from(memory_mib) << 20),
             charged_bytes: AtomicU64::new(0),
             peak_bytes: AtomicU64::new(0),
             kills: AtomicU64::new(0),
@@ -80,9 +80,15 @@ impl Memory {
         };
         self.peak_bytes.fetch_max(usage.memory_bytes, Ordering::Relaxed);
         // After a kill the peak was the limit, whether or not a tick saw it.
-        let least = if usage.oom_kills > 0 { self.limit_bytes } else { 0 };
+        let least = if usage.oom_kills > 0 { self.limit_bytes.load(Ordering::Relaxed) } else { 0 };
         usage.memory_peak_bytes = self.peak_bytes.load(Ordering::Relaxed).max(least);
         Ok(usage)
+    }
+
+    /// New limits, for a cell that has become somebody's.
+    pub(super) fn limit(&self, limits: Limits, memory_mib: u32) -> io::Result<()> {
+        self.limit_bytes.store(u64::from(memory_mib) << 20, Ordering::Relaxed);
+        self.group.as_ref().map_or(Ok(()), |group| group.limit(limits))
     }
 
     pub(super) fn set_milli_cpus(&self, milli_cpus: u32) -> io::Result<()> {
@@ -112,13 +118,14 @@ impl Memory {
 
     /// One look; blocking for microseconds.
     fn look(&self) -> io::Result<()> {
+        let limit = self.limit_bytes.load(Ordering::Relaxed);
         if let Some(gauge) = &self.gauge {
             let charged = gauge.read()?;
-            if self.charged_bytes.fetch_max(charged, Ordering::Relaxed) >= charged && charged <= self.limit_bytes {
+            if self.charged_bytes.fetch_max(charged, Ordering::Relaxed) >= charged && charged <= limit {
                 return Ok(());
             }
         }
-        if self.usage()?.memory_bytes <= self.limit_bytes {
+        if self.usage()?.memory_bytes <= limit {
             return Ok(());
         }
         let pids = match &self.group {

@@ -7,8 +7,8 @@
 //!   └─ watch     memory without /tmp               └─ Remains: what to clear away, in which order
 //! ```
 //!
-//! Making a cell, node's side: a cgroup, ids, an agent from the nursery, its id maps; then one message with the whole order and one
-//! answer when everything is in force ([`crate::agent`] has the other side). Nothing of a cell is on the host's file system, so nothing
+//! Making a cell, node's side: a cgroup, ids, an agent from the nursery; then one message with the whole order and one
+//! answer when everything is in force ([`crate::agent`] has the other side). A blank cell gets what is a function's in a second message. Nothing of a cell is on the host's file system, so nothing
 //! of it can be left there; its cgroups go when it is destroyed, or by [`Sandbox::recover`] after `kill -9` of the node.
 //!
 //! What the host cannot give fails the creation, with one exception that is said by `barriers()`: where no cgroup can be had (an
@@ -31,18 +31,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use lambent_model::InstanceId;
 use lambent_model::function::Network;
 
 use crate::error::step;
 use crate::lowered::{Lowered, Without};
 use crate::owner::Owner;
 use crate::pidfd::PidFd;
-use crate::port::{Barrier, Cell, CellSpec, RUNTIME_API_PORT, Sandbox};
-use crate::wire::{self, Build, FromAgent, ToAgent};
+use crate::port::{Barrier, BlankSpec, Cell, CellSpec, Mount, RUNTIME_API_PORT, Sandbox, Specialisation};
+use crate::wire::{self, Build, Device, FromAgent, Special, ToAgent};
 use crate::{Error, egress};
 use channel::Channel;
+pub(crate) use ids::map_cell;
 use ids::{GID_INSIDE, Ids, UID_INSIDE};
-use live::{LiveCell, Shared};
+use live::{Blank, LiveCell, Phase, Shared};
 use memory::{Memory, Watch};
 use nursery::Nursery;
 use recover::Cgroups;
@@ -52,6 +54,15 @@ use remains::Remains;
 const OVERHEAD_MIB: u32 = 8;
 /// Size of `/dev/shm`, on top of memory. Lambda has none at all; Python's and Node's libraries use a little.
 const SHARED_MIB: u32 = 16;
+/// What a blank cell may use: a runtime that loads itself and waits.
+static BLANK: Specialisation = Specialisation {
+    mounts: Vec::new(),
+    memory_mib: 512,
+    milli_cpus: 2000,
+    ephemeral_mib: 1,
+    processes: 64,
+    network: Network::None,
+};
 /// How long making a cell may take; milliseconds are usual, and whatever takes this long never ends.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The host name inside.
@@ -111,23 +122,22 @@ impl Cells {
         let mut cells = Self::new(config)?;
         cells.without = Without::barrier(barrier);
         if barrier == Lowered::User {
-            let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
-            cells.ids = Ok(Ids::Own { uid: uid.as_raw(), gid: gid.as_raw() });
+            cells.ids = Ok(Ids::Own);
         }
         Ok(cells)
     }
 
     /// An agent that waits for its order. The nursery is started when there is none, or when it has died.
-    async fn bear(&self) -> Result<(Arc<Nursery>, Channel), Error> {
+    async fn bear(&self, ids: (u32, u32)) -> Result<(Arc<Nursery>, Channel), Error> {
         let mut current = self.nursery.lock().await;
         let mut last = io::Error::from(io::ErrorKind::BrokenPipe);
         for _ in 0..2 {
             let nursery = match current.as_ref() {
                 Some(nursery) => nursery.clone(),
-                None => Nursery::start(&self.config.agent).await.map_err(step("start the nursery"))?,
+                None => Nursery::start(&self.config.agent).await?,
             };
             let (ours, theirs) = wire::pair().map_err(step("socketpair"))?;
-            match nursery.bear(&theirs, self.without) {
+            match nursery.bear(&theirs, ids, self.without).await {
                 Ok(()) => {
                     *current = Some(nursery.clone());
                     return Ok((nursery, Channel::new(ours).map_err(step("register the cell's socket"))?));
@@ -138,69 +148,95 @@ impl Cells {
         Err(step("ask the nursery for an agent")(last))
     }
 
-    fn order(&self, spec: &CellSpec, remains: &Remains) -> Build {
+    fn order(&self, mounts: &[Mount], whose: Option<&Specialisation>, remains: &Remains) -> Build {
         Build {
             join: remains.group.as_ref().map(cgroup::Group::join_files).unwrap_or_default(),
             uid: UID_INSIDE,
             gid: GID_INSIDE,
-            mounts: spec.mounts.iter().map(|mount| (mount.source.clone(), mount.target.clone())).collect(),
+            mounts: mounts.iter().map(|mount| (mount.source.clone(), mount.target.clone())).collect(),
             hostname: HOSTNAME.to_owned(),
-            memory_mib: spec.memory_mib,
-            ephemeral_mib: spec.ephemeral_mib,
             shared_mib: SHARED_MIB,
-            processes: spec.processes,
             // On the node's own network the usual port may be taken.
             port: if self.without.keeps(Lowered::Network) { RUNTIME_API_PORT } else { 0 },
-            internet: spec.network == Network::Internet,
+            device: match whose.map(|whose| whose.network) {
+                None => Device::IfPossible,
+                Some(Network::Internet) => Device::Yes,
+                Some(Network::None) => Device::No,
+            },
+            special: whose.map(special),
             without: self.without,
         }
     }
 
     /// The cgroup of a cell; none where the host has none to give.
-    fn group(&self, spec: &CellSpec) -> Result<Option<cgroup::Group>, Error> {
+    fn group(&self, id: InstanceId, limits: cgroup::Limits) -> Result<Option<cgroup::Group>, Error> {
         let Ok(cgroups) = &self.cgroups else { return Ok(None) };
-        let mib = u64::from(spec.memory_mib) + u64::from(spec.ephemeral_mib) + u64::from(SHARED_MIB + OVERHEAD_MIB);
-        let limits = cgroup::Limits {
-            memory_bytes: mib << 20,
-            // One for the agent.
-            processes: u64::from(spec.processes) + 1,
-            milli_cpus: spec.milli_cpus,
-        };
-        cgroups.tree.make(&spec.id.to_string(), limits).map(Some).map_err(step("make the cgroup"))
+        cgroups.tree.make(&id.to_string(), limits).map(Some).map_err(step("make the cgroup"))
     }
 
-    async fn make(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
+    /// Makes a cell: somebody's, or blank.
+    async fn make(
+        &self,
+        id: InstanceId,
+        mounts: &[Mount],
+        whose: Option<&Specialisation>,
+    ) -> Result<Arc<dyn Cell>, Error> {
         let ids = self
             .ids
             .as_ref()
             .map_err(|reason| Error::BarrierUnavailable { barrier: barriers::USER, advice: reason.clone() })?;
         let mut remains = Remains::default();
-        remains.ids = Some(ids.lease().map_err(step("lease user ids"))?);
+        let limits = whose.unwrap_or(&BLANK);
+        let lease = ids.lease().map_err(step("lease user ids"))?;
+        let user = lease.ids();
+        remains.ids = Some(lease);
         remains.cgroups = self.cgroups.as_ref().ok().cloned();
-        remains.group = self.group(&spec)?;
-        let (nursery, channel) = self.bear().await?;
+        remains.group = self.group(id, live::limits(limits))?;
+        let (nursery, channel) = self.bear(user).await?;
         let (pid, agent) = born(&channel).await?;
-        // Mapped through /proc by number: if the agent is alive afterwards, the number was its own all the while.
-        let mapped = remains.ids.as_ref().map_or(Ok(()), |ids| ids.map(pid));
-        agent.signal(0).map_err(|_| Error::Ended)?;
         remains.agent = Some(agent);
-        mapped.map_err(step("map user ids"))?;
-        let order = ToAgent::Build(Box::new(self.order(&spec, &remains)));
-        channel.send(&order).await.map_err(step("send the order"))?;
-        let [listener, scratch, tun] = ready(&channel).await?;
-        let (Some(listener), Some(scratch)) = (listener, scratch) else { return Err(Error::Ended) };
-        if let Some(tun) = tun {
-            let served = egress::spawn(tun, self.config.egress.clone());
-            remains.egress = Some(served.map_err(step("serve the network device"))?);
+        let order = ToAgent::Build(Box::new(self.order(mounts, whose, &remains)));
+        channel.send(&order, &[]).await.map_err(step("send the order"))?;
+        let Ready { listener, scratch, device } = ready(&channel).await?;
+        let mut blank = Blank { device, egress: self.config.egress.clone(), without: self.without };
+        if whose.is_some() {
+            remains.egress = blank.serve_device()?;
         }
-        let memory = Memory::new(remains.group.clone(), pid, scratch, spec.memory_mib);
+        let memory = Memory::new(remains.group.clone(), pid, scratch, limits.memory_mib);
         let memory = memory.map_err(step("open the memory gauge"))?;
-        let shared = Arc::new(Shared::new(spec.id, channel, memory));
+        let shared = Arc::new(Shared::new(id, channel, memory));
         self.watch.get_or_init(Watch::start).add(&shared);
         tokio::spawn(shared.clone().receive());
         let listener = std::sync::Mutex::new(Some(listener.into()));
         let remains = tokio::sync::Mutex::new(Some(remains));
-        Ok(Arc::new(LiveCell { id: spec.id, listener, shared, remains, _nursery: nursery }))
+        let phase = if whose.is_none() { Phase::Blank(blank) } else { Phase::Somebodys };
+        Ok(Arc::new(LiveCell { id, listener, shared, phase: std::sync::Mutex::new(phase), remains, nursery }))
+    }
+
+    /// The same within reason.
+    async fn make_soon(
+        &self,
+        id: InstanceId,
+        mounts: &[Mount],
+        whose: Option<&Specialisation>,
+    ) -> Result<Arc<dyn Cell>, Error> {
+        let begin = Instant::now();
+        let cgroups = self.cgroups.as_ref().map_or("none", |cgroups| cgroups.tree.version());
+        let late = |_| step("make the cell")(io::ErrorKind::TimedOut.into());
+        let cell = tokio::time::timeout(PATIENCE, self.make(id, mounts, whose)).await.map_err(late)??;
+        tracing::trace!(cell = %id, cgroups, blank = whose.is_none(), took = ?begin.elapsed(), "made a cell");
+        Ok(cell)
+    }
+}
+
+/// What the agent must know of whose the cell is; the mounts come along.
+fn special(whose: &Specialisation) -> Special {
+    Special {
+        targets: whose.mounts.iter().map(|mount| mount.target.clone()).collect(),
+        memory_mib: whose.memory_mib,
+        ephemeral_mib: whose.ephemeral_mib,
+        processes: whose.processes,
+        internet: whose.network == Network::Internet,
     }
 }
 
@@ -211,12 +247,14 @@ impl Sandbox for Cells {
     }
 
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
-        let (id, begin) = (spec.id, Instant::now());
-        let cgroups = self.cgroups.as_ref().map_or("none", |cgroups| cgroups.tree.version());
-        let late = |_| step("make the cell")(io::ErrorKind::TimedOut.into());
-        let cell = tokio::time::timeout(PATIENCE, self.make(spec)).await.map_err(late)??;
-        tracing::trace!(cell = %id, cgroups, took = ?begin.elapsed(), "made a cell");
-        Ok(cell)
+        let CellSpec { id, mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network } = spec;
+        // Its mounts are known at once and go in with all others.
+        let whose = Specialisation { mounts: Vec::new(), memory_mib, milli_cpus, ephemeral_mib, processes, network };
+        self.make_soon(id, &mounts, Some(&whose)).await
+    }
+
+    async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error> {
+        self.make_soon(spec.id, &spec.mounts, None).await
     }
 
     async fn recover(&self) -> Result<usize, Error> {
@@ -258,13 +296,22 @@ async fn born(channel: &Channel) -> Result<(u32, PidFd), Error> {
     }
 }
 
+/// A cell that is made.
+struct Ready {
+    listener: OwnedFd,
+    scratch: OwnedFd,
+    /// The device that leads out; or why there is none, where it was tried.
+    device: Result<Option<OwnedFd>, i32>,
+}
+
 /// The answer to the order.
-async fn ready(channel: &Channel) -> Result<[Option<OwnedFd>; 3], Error> {
+async fn ready(channel: &Channel) -> Result<Ready, Error> {
     match channel.receive().await.map_err(step("receive from the agent"))? {
-        Some((FromAgent::Ready { took }, fds)) => {
+        Some((FromAgent::Ready { took, no_device }, fds)) => {
             tracing::trace!(?took, "built a cell; microseconds a step");
             let mut fds = fds.into_iter();
-            Ok([fds.next(), fds.next(), fds.next()])
+            let (Some(listener), Some(scratch)) = (fds.next(), fds.next()) else { return Err(Error::Ended) };
+            Ok(Ready { listener, scratch, device: no_device.map_or_else(|| Ok(fds.next()), Err) })
         }
         Some((FromAgent::Failed { step, path, errno }, _)) => Err(barriers::explain(step, path, errno)),
         _ => Err(step("build the cell")(io::Error::from(io::ErrorKind::UnexpectedEof))),

@@ -12,6 +12,7 @@ mod paths;
 mod process;
 
 use std::net::TcpListener;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,8 +21,11 @@ use async_trait::async_trait;
 use lambent_model::InstanceId;
 
 use crate::error::step;
+use crate::order::{self, ORDER, SPECIALISE, START};
 use crate::owner::Owner;
-use crate::port::{Barrier, Cell, CellSpec, Process, ProcessSpec, Sandbox, Usage};
+use crate::port::{
+    Barrier, BlankSpec, Cell, CellSpec, Mount, Order, Process, ProcessSpec, Sandbox, Specialisation, Usage,
+};
 use crate::{Error, procfs};
 use paths::Paths;
 use process::Started;
@@ -49,6 +53,28 @@ impl Sim {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self { parent: directory.into(), owner: Owner::me() }
     }
+
+    fn make(&self, spec: BlankSpec) -> Result<Arc<SimCell>, Error> {
+        let home = self.parent.join(format!("{PREFIX}{}", self.owner)).join(spec.id.to_string());
+        must_exist(&spec.mounts)?;
+        let paths = Paths::make(&home, &spec.mounts).map_err(step("make the cell's directories"))?;
+        let paths = Mutex::new(Arc::new(paths));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(step("listen for the Runtime API"))?;
+        let address = listener.local_addr().map_err(step("read the Runtime API's address"))?.to_string();
+        let mark = format!("{MARK}={}/{}", self.owner, spec.id);
+        let shared = Arc::new(Shared { mark, home, state: Mutex::default() });
+        let watch = tokio::spawn(watch(Arc::downgrade(&shared))).abort_handle();
+        Ok(Arc::new(SimCell { id: spec.id, paths, listener: Mutex::new(Some(listener)), address, shared, watch }))
+    }
+}
+
+fn must_exist(mounts: &[Mount]) -> Result<(), Error> {
+    for mount in mounts {
+        let missing =
+            |source| Error::Step { step: format!("find the mount {}", mount.source.display()).into(), source };
+        std::fs::metadata(&mount.source).map_err(missing)?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -58,19 +84,14 @@ impl Sandbox for Sim {
     }
 
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
-        let home = self.parent.join(format!("{PREFIX}{}", self.owner)).join(spec.id.to_string());
-        for mount in &spec.mounts {
-            let missing =
-                |source| Error::Step { step: format!("find the mount {}", mount.source.display()).into(), source };
-            std::fs::metadata(&mount.source).map_err(missing)?;
-        }
-        let paths = Paths::make(&home, &spec.mounts).map_err(step("make the cell's directories"))?;
-        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(step("listen for the Runtime API"))?;
-        let address = listener.local_addr().map_err(step("read the Runtime API's address"))?.to_string();
-        let mark = format!("{MARK}={}/{}", self.owner, spec.id);
-        let shared = Arc::new(Shared { mark, home, state: Mutex::default() });
-        let watch = tokio::spawn(watch(Arc::downgrade(&shared), u64::from(spec.memory_mib) << 20)).abort_handle();
-        Ok(Arc::new(SimCell { id: spec.id, paths, listener: Mutex::new(Some(listener)), address, shared, watch }))
+        let CellSpec { id, mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network } = spec;
+        let cell = self.make(BlankSpec { id, mounts: Vec::new() })?;
+        cell.specialise(Specialisation { mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network }).await?;
+        Ok(cell)
+    }
+
+    async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error> {
+        self.make(spec).map(|cell| -> Arc<dyn Cell> { cell })
     }
 
     async fn recover(&self) -> Result<usize, Error> {
@@ -139,6 +160,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     ended: bool,
+    /// Bytes of memory; none while the cell is blank.
+    limit: Option<u64>,
     processes: Vec<Arc<Started>>,
     peak: u64,
     oom_kills: u64,
@@ -174,8 +197,8 @@ impl Shared {
     }
 }
 
-/// Kills the largest process whenever the cell's memory is beyond `limit` bytes, as the kernel would.
-async fn watch(cell: std::sync::Weak<Shared>, limit: u64) {
+/// Kills the largest process whenever the cell's memory is beyond its limit, as the kernel would.
+async fn watch(cell: std::sync::Weak<Shared>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -185,7 +208,7 @@ async fn watch(cell: std::sync::Weak<Shared>, limit: u64) {
         let used = procfs::footprint(&pids).memory_bytes;
         let mut state = cell.state();
         state.peak = state.peak.max(used);
-        if used <= limit {
+        if state.limit.is_none_or(|limit| used <= limit) {
             continue;
         }
         let largest = pids.iter().copied().max_by_key(|pid| procfs::footprint(&[*pid]).memory_bytes);
@@ -202,7 +225,7 @@ async fn watch(cell: std::sync::Weak<Shared>, limit: u64) {
 /// A simulated cell.
 struct SimCell {
     id: InstanceId,
-    paths: Paths,
+    paths: Mutex<Arc<Paths>>,
     listener: Mutex<Option<TcpListener>>,
     address: String,
     shared: Arc<Shared>,
@@ -215,6 +238,12 @@ impl Drop for SimCell {
         if !self.shared.state().ended {
             self.shared.end();
         }
+    }
+}
+
+impl SimCell {
+    fn paths(&self) -> Arc<Paths> {
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -233,14 +262,42 @@ impl Cell for SimCell {
     }
 
     fn inside_path(&self, path: &str) -> String {
-        self.paths.rewrite(path)
+        self.paths().rewrite(path)
+    }
+
+    async fn specialise(&self, what: Specialisation) -> Result<(), Error> {
+        must_exist(&what.mounts)?;
+        let mut state = self.shared.state();
+        if state.ended {
+            return Err(Error::Ended);
+        }
+        if state.limit.is_some() {
+            return Err(step(SPECIALISE)(std::io::ErrorKind::AlreadyExists.into()));
+        }
+        let mut paths = self.paths.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::make_mut(&mut paths).mount(&what.mounts);
+        state.limit = Some(u64::from(what.memory_mib) << 20);
+        Ok(())
+    }
+
+    async fn order(&self, pipe: OwnedFd, order: Order) -> Result<(), Error> {
+        if self.shared.state().limit.is_none() {
+            return Err(step(ORDER)(std::io::ErrorKind::PermissionDenied.into()));
+        }
+        order::send(pipe, &process::order(&self.paths(), &self.shared.mark, order))
     }
 
     async fn spawn(&self, spec: ProcessSpec) -> Result<Process, Error> {
-        if self.shared.state().ended {
-            return Err(Error::Ended);
+        {
+            let state = self.shared.state();
+            if state.ended {
+                return Err(Error::Ended);
+            }
+            if state.limit.is_none() && !spec.order_pipe {
+                return Err(step(START)(std::io::ErrorKind::PermissionDenied.into()));
+            }
         }
-        let (started, process) = process::start(&self.paths, &self.shared.mark, spec).await?;
+        let (started, process) = process::start(&self.paths(), &self.shared.mark, spec).await?;
         let mut state = self.shared.state();
         if state.ended {
             // Destroyed while it was starting: `end` may have looked before it was there.

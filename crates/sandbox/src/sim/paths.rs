@@ -9,7 +9,7 @@ use crate::port::Mount;
 const PRIVATE: [&str; 4] = ["/var/task", "/opt", "/var/runtime", "/tmp"];
 
 /// The rewriting of one cell.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Paths {
     home: String,
     /// Inside → outside, longest first.
@@ -27,13 +27,20 @@ impl Paths {
             std::fs::create_dir_all(&outside)?;
             table.push((inside.to_owned(), text(&outside)));
         }
+        let mut paths = Self { home: text(home), table, sources: Vec::new() };
+        paths.mount(mounts);
+        Ok(paths)
+    }
+
+    /// Adds mounts; a later one covers an earlier one of the same place.
+    pub(super) fn mount(&mut self, mounts: &[Mount]) {
+        let text = |path: &Path| path.to_string_lossy().into_owned();
         for mount in mounts {
-            table.retain(|(inside, _)| Path::new(inside) != mount.target);
-            table.push((text(&mount.target), text(&mount.source)));
+            self.table.retain(|(inside, _)| Path::new(inside) != mount.target);
+            self.table.push((text(&mount.target), text(&mount.source)));
+            self.sources.push(text(&mount.source));
         }
-        table.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.len()));
-        let sources = mounts.iter().map(|mount| text(&mount.source)).collect();
-        Ok(Self { home: text(home), table, sources })
+        self.table.sort_by_key(|(inside, _)| std::cmp::Reverse(inside.len()));
     }
 
     /// The path on the host of `path`; one already rewritten, or not private to a cell, stays as it is.

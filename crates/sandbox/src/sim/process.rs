@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,7 +13,9 @@ use tokio::sync::oneshot;
 use super::paths::Paths;
 use crate::error::step;
 use crate::pidfd::PidFd;
-use crate::port::{ExitStatus, LOG_PIPE_FD, LOG_PIPE_VARIABLE, Process, ProcessSpec};
+use crate::port::{
+    ExitStatus, LOG_PIPE_FD, LOG_PIPE_VARIABLE, ORDER_PIPE_FD, ORDER_PIPE_VARIABLE, Order, Process, ProcessSpec,
+};
 use crate::{Error, procfs, signals, spawner};
 
 /// A process that was started, as its cell remembers it.
@@ -80,13 +82,9 @@ pub(super) async fn start(paths: &Paths, mark: &str, spec: ProcessSpec) -> Resul
     let cwd = paths.rewrite(&spec.cwd.to_string_lossy());
     std::fs::metadata(&cwd).map_err(step("chdir"))?;
 
-    let (log_pipe, log_end) = if spec.log_pipe {
-        let (read, write) = io::pipe().map_err(step("pipe"))?;
-        (Some(OwnedFd::from(read)), Some(OwnedFd::from(write)))
-    } else {
-        (None, None)
-    };
-    let command = command(paths, mark, &program, &cwd, &spec, log_end);
+    let (log_pipe, log_end) = pipe_if(spec.log_pipe)?.unzip();
+    let (order_end, order_pipe) = pipe_if(spec.order_pipe)?.unzip();
+    let command = command(paths, mark, &program, &cwd, &spec, [(log_end, LOG_PIPE_FD), (order_end, ORDER_PIPE_FD)]);
     let mut child = spawner::spawn(command).await.map_err(exec)?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(step("pipe")(io::ErrorKind::BrokenPipe.into()));
@@ -97,7 +95,22 @@ pub(super) async fn start(paths: &Paths, mark: &str, spec: ProcessSpec) -> Resul
     let started = Arc::new(Started { pid, pidfd, out_of_memory: AtomicBool::new(false) });
     let (sender, exit) = oneshot::channel();
     tokio::spawn(reap(child, waiter, started.clone(), sender));
-    Ok((started, Process { pid, stdout: stdout.into(), stderr: stderr.into(), log_pipe, exit }))
+    Ok((started, Process { pid, stdout: stdout.into(), stderr: stderr.into(), log_pipe, order_pipe, exit }))
+}
+
+/// Read and write end of a pipe that may be wanted.
+fn pipe_if(wanted: bool) -> Result<Option<(OwnedFd, OwnedFd)>, Error> {
+    let pipe = || io::pipe().map_err(step("pipe"));
+    wanted.then(pipe).transpose().map(|pipe| pipe.map(|(read, write)| (read.into(), write.into())))
+}
+
+/// An order as a simulated process must have it.
+pub(super) fn order(paths: &Paths, mark: &str, order: Order) -> Order {
+    let rewritten = order.env.into_iter().map(|(name, value)| (name, paths.rewrite_list(&value)));
+    let own = [("TMPDIR".to_owned(), paths.rewrite("/tmp"))];
+    let mark = mark.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let env = own.into_iter().chain(rewritten).chain(mark).collect();
+    Order { env, cwd: paths.rewrite(&order.cwd.to_string_lossy()).into() }
 }
 
 /// The command, its own process group, its environment rewritten and marked.
@@ -107,7 +120,7 @@ fn command(
     program: &str,
     cwd: &str,
     spec: &ProcessSpec,
-    log_end: Option<OwnedFd>,
+    pipes: [(Option<OwnedFd>, RawFd); 2],
 ) -> Command {
     let mut command = Command::new(paths.rewrite(program));
     command.args(spec.argv.iter().skip(1).map(|argument| paths.rewrite_list(argument)));
@@ -117,12 +130,15 @@ fn command(
         command.env(name, value);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    if log_end.is_some() {
-        command.env(LOG_PIPE_VARIABLE, LOG_PIPE_FD.to_string());
+    for ((end, number), variable) in pipes.iter().zip([LOG_PIPE_VARIABLE, ORDER_PIPE_VARIABLE]) {
+        if end.is_some() {
+            command.env(variable, number.to_string());
+        }
     }
     let node = std::process::id();
-    // SAFETY: between fork and exec this calls only prctl, getppid, sigaction, sigprocmask, umask, close_range and
-    // dup2, which are async-signal-safe, and allocates nothing (`Error::from_raw_os_error` holds an integer). `log_end` is moved in and so stays open until after the fork.
+    // SAFETY: between fork and exec this calls only prctl, getppid, sigaction, sigprocmask, umask, close_range, fcntl and
+    // dup2, which are async-signal-safe, and allocates nothing (`Error::from_raw_os_error` holds an integer). `pipes` is moved in and so
+    // its descriptors stay open until after the fork.
     unsafe {
         command.pre_exec(move || {
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
@@ -137,15 +153,25 @@ fn command(
             if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, mark) < 0 {
                 return Err(io::Error::last_os_error());
             }
-            if let Some(end) = &log_end
-                && libc::dup2(end.as_raw_fd(), LOG_PIPE_FD) < 0
-            {
-                return Err(io::Error::last_os_error());
+            // Out of each other's way first: an end may have the very number that another is to have.
+            let mut moved = [-1; 2];
+            for (moved, (end, _)) in moved.iter_mut().zip(&pipes) {
+                if let Some(end) = end {
+                    *moved = check(libc::fcntl(end.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ORDER_PIPE_FD + 1))?;
+                }
+            }
+            for (moved, (_, number)) in moved.into_iter().zip(&pipes).filter(|(moved, _)| *moved >= 0) {
+                check(libc::dup2(moved, *number))?;
             }
             Ok(())
         });
     }
     command
+}
+
+/// Turns the C convention into a `Result`.
+fn check(result: libc::c_int) -> io::Result<RawFd> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Whether the kernel would run this file. Asked beforehand because the C library's `exec` quietly hands a file of no known format

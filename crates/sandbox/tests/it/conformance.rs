@@ -16,6 +16,18 @@ macro_rules! promises {
                 if let Some(bench) = crate::support::cell() { super::$promise(bench).await }
             })*
         }
+        mod on_cell_by_blank {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                if let Some(bench) = crate::support::cell_by_blank() { super::$promise(bench).await }
+            })*
+        }
+        mod on_sim_by_blank {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                if let Some(bench) = crate::support::sim_by_blank() { super::$promise(bench).await }
+            })*
+        }
         mod on_sim {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $promise() {
@@ -95,7 +107,7 @@ fn a_node_may_be_started_anyhow() {
         shell.args(["-c", line, "sh"]).arg(std::env::current_exe().unwrap()).arg(promise);
         let output = shell.output().unwrap();
         let (said, complained) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success() && said.contains("2 passed"), "{promise}: {said}{complained}");
+        assert!(output.status.success() && said.contains("4 passed"), "{promise}: {said}{complained}");
     }
 }
 

@@ -16,7 +16,7 @@ use lambent_model::function::Network;
 use lambent_sandbox::egress::{self, Hole, Resolvers};
 use lambent_sandbox::{Cell, CellSpec, Error, ExitStatus, Lowered, Mount, Sandbox, cell};
 
-use crate::support::{self, PYTHON, program, run, shell, spec};
+use crate::support::{self, ByBlank, PYTHON, program, run, shell, spec};
 
 /// What each probe begins with.
 const PRELUDE: &str = "\
@@ -138,13 +138,19 @@ async fn stopped_by(barrier: Lowered, expected: &[&str], probe: impl FnOnce(&Hos
     let Some(bench) = support::cell() else { return };
     let host = Host::new();
     let probe = probe(&host);
-    let cell = bench.sandbox.create(host.spec()).await.unwrap();
-    assert_eq!(got(&cell, &probe).await, Vec::<String>::new(), "a function got hold of something");
-    cell.destroy().await;
+    let by_blank: Arc<dyn Sandbox> = Arc::new(ByBlank(bench.sandbox.clone()));
+    for sandbox in [&bench.sandbox, &by_blank] {
+        let cell = sandbox.create(host.spec()).await.unwrap();
+        assert_eq!(got(&cell, &probe).await, Vec::<String>::new(), "a function got hold of something");
+        cell.destroy().await;
+    }
     let lowered = cells_without(bench.directory.path(), barrier);
-    let cell = lowered.create(host.spec()).await.unwrap();
-    assert_eq!(got(&cell, &probe).await, expected, "the probe proves nothing about this barrier");
-    cell.destroy().await;
+    let by_blank: Arc<dyn Sandbox> = Arc::new(ByBlank(lowered.clone()));
+    for sandbox in [&lowered, &by_blank] {
+        let cell = sandbox.create(host.spec()).await.unwrap();
+        assert_eq!(got(&cell, &probe).await, expected, "the probe proves nothing about this barrier");
+        cell.destroy().await;
+    }
 }
 
 /// Whether this test's barrier is one that only root can raise.
@@ -265,7 +271,7 @@ async fn files_of_the_host() {
              \x20finally: os.path.islink(mine) and os.unlink(mine)\n\
              # Linking a file of another user is refused by name only after it was found.\n\
              def hard():\n\
-             \x20try: os.link(marker, mine)\n\
+             \x20try: os.link(marker, mine); os.unlink(mine)\n\
              \x20except PermissionError: return True\n\
              attempt('plain', lambda: by(marker))\n\
              attempt('own root', lambda: by('/proc/self/root' + marker))\n\

@@ -15,6 +15,14 @@ macro_rules! isolated {
         async fn $name() {
             if let Some(bench) = support::cell() { $body(bench).await }
         })*
+        /// The same for cells that were blank first.
+        mod by_blank {
+            use super::*;
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                if let Some(bench) = support::cell_by_blank() { $body(bench).await }
+            })*
+        }
     };
 }
 

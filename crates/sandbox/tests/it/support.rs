@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use lambent_model::InstanceId;
 use lambent_model::function::Network;
-use lambent_sandbox::{Cell, CellSpec, ExitStatus, Process, ProcessSpec, Sandbox, cell, egress, sim};
+use lambent_sandbox::{
+    Barrier, BlankSpec, Cell, CellSpec, Error, ExitStatus, Process, ProcessSpec, Sandbox, Specialisation, cell, egress,
+    sim,
+};
 use tokio::io::AsyncReadExt;
 
 /// Longer than anything here takes; a test that waits for this long has failed.
@@ -51,6 +54,48 @@ pub fn cell() -> Option<Bench> {
     None
 }
 
+/// The same, making each cell blank first. What a test shows of ordinary cells holds for these.
+pub fn cell_by_blank() -> Option<Bench> {
+    let Bench { sandbox, directory } = cell()?;
+    Some(Bench { sandbox: Arc::new(ByBlank(sandbox)), directory })
+}
+
+/// As [`cell_by_blank`].
+pub fn sim_by_blank() -> Option<Bench> {
+    let Bench { sandbox, directory } = sim()?;
+    Some(Bench { sandbox: Arc::new(ByBlank(sandbox)), directory })
+}
+
+/// Makes every cell blank, and then makes it whose it is.
+pub struct ByBlank(pub Arc<dyn Sandbox>);
+
+#[async_trait::async_trait]
+impl Sandbox for ByBlank {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
+        let CellSpec { id, mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network } = spec;
+        let cell = self.0.blank(BlankSpec { id, mounts: Vec::new() }).await?;
+        let what = Specialisation { mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network };
+        cell.specialise(what).await?;
+        Ok(cell)
+    }
+
+    async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error> {
+        self.0.blank(spec).await
+    }
+
+    async fn recover(&self) -> Result<usize, Error> {
+        self.0.recover().await
+    }
+
+    fn barriers(&self) -> Vec<Barrier> {
+        self.0.barriers()
+    }
+}
+
 /// The program that serves as the agent: a test binary's `main` is not its own.
 pub fn agent_program() -> PathBuf {
     std::env::var_os(AGENT).map_or_else(|| env!("CARGO_BIN_EXE_cell-agent").into(), PathBuf::from)
@@ -85,6 +130,7 @@ pub fn program(argv: &[&str]) -> ProcessSpec {
         env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
         cwd: "/".into(),
         log_pipe: false,
+        order_pipe: false,
     }
 }
 

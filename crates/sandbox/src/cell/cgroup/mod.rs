@@ -128,6 +128,14 @@ impl Group {
         }
     }
 
+    /// Puts other limits in force.
+    pub(super) fn limit(&self, limits: Limits) -> io::Result<()> {
+        match self {
+            Self::V1(group) => group.limit(limits),
+            Self::V2(group) => group.limit(limits),
+        }
+    }
+
     pub(super) fn set_milli_cpus(&self, milli_cpus: u32) -> io::Result<()> {
         let quota = Limits::quota_us(milli_cpus);
         match self {

@@ -84,14 +84,23 @@ impl Group {
 
     pub(super) fn make(&self, limits: Limits) -> io::Result<()> {
         self.directories().iter().try_for_each(fs::create_dir)?;
+        write(self.of("memory")?, "memory.swappiness", 0)?;
+        self.limit(limits)
+    }
+
+    pub(super) fn limit(&self, limits: Limits) -> io::Result<()> {
         let memory = self.of("memory")?;
-        write(memory, "memory.limit_in_bytes", limits.memory_bytes)?;
         // Swap off: the same limit for both together. Absent where the kernel does not count swap; then nothing is swapped either, as
-        // far as the next file can see to it.
+        // far as the swappiness can see to it.
+        let mut files = vec!["memory.limit_in_bytes"];
         if memory.join("memory.memsw.limit_in_bytes").exists() {
-            write(memory, "memory.memsw.limit_in_bytes", limits.memory_bytes)?;
+            files.push("memory.memsw.limit_in_bytes");
         }
-        write(memory, "memory.swappiness", 0)?;
+        // The second must never be below the first, on the way neither.
+        if number(memory, "memory.limit_in_bytes")? < limits.memory_bytes {
+            files.reverse();
+        }
+        files.iter().try_for_each(|file| write(memory, file, limits.memory_bytes))?;
         // Buffers of TCP sockets are counted apart in version 1, and only once they are limited.
         if memory.join("memory.kmem.tcp.limit_in_bytes").exists() {
             write(memory, "memory.kmem.tcp.limit_in_bytes", limits.memory_bytes)?;
