@@ -70,6 +70,15 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     stat_field(&stat, 22)?.parse().ok()
 }
 
+/// The same, but none also if it has ended and only waits to be reaped.
+pub(crate) fn runs(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    match stat_field(&stat, 3)? {
+        "Z" | "X" => None,
+        _ => stat_field(&stat, 22)?.parse().ok(),
+    }
+}
+
 /// Live processes (not zombies) whose environment holds this `NAME=value` prefix.
 pub(crate) fn with_environment(prefix: &str) -> Vec<(u32, String)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -101,6 +110,7 @@ mod tests {
     fn own_process_has_a_start_time_and_memory() {
         let me = std::process::id();
         assert!(start_time(me).is_some());
+        assert_eq!(runs(me), start_time(me));
         assert!(footprint(&[me]).memory_bytes > 0);
         assert!(footprint(&[me]).threads > 0);
         assert_eq!(tree(me).first(), Some(&me));

@@ -2,13 +2,15 @@
 //!
 //! One task owns the receiving side of the agent's socket and hands answers to whoever asked: a question carries a number, an answer
 //! repeats it. The socket's end is the cell's: every question still open is answered with [`Error::Ended`], every process still
-//! waited for with the loss of its channel.
+//! waited for with the loss of its channel. An agent that takes too long for an answer (somebody stopped it, say) is given up the same
+//! way.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lambent_model::InstanceId;
@@ -48,12 +50,13 @@ pub(super) struct Shared {
     channel: Channel,
     state: Mutex<State>,
     next: AtomicU64,
+    patience: Duration,
     pub(super) memory: Memory,
 }
 
 impl Shared {
-    pub(super) fn new(id: InstanceId, channel: Channel, memory: Memory) -> Self {
-        Self { id, channel, state: Mutex::default(), next: AtomicU64::new(0), memory }
+    pub(super) fn new(id: InstanceId, channel: Channel, memory: Memory, patience: Duration) -> Self {
+        Self { id, channel, state: Mutex::default(), next: AtomicU64::new(0), patience, memory }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -72,11 +75,26 @@ impl Shared {
             state.questions.insert(number, sender);
         }
         let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
-        if let Err(error) = self.channel.send(&question(number), &fds).await {
+        if let Err(error) = self.send(&question(number), &fds).await {
             self.state().questions.remove(&number);
-            return Err(ended_or(error));
+            return Err(error);
         }
-        answer.await.map_err(|_| Error::Ended)
+        self.in_time(answer).await?.map_err(|_| Error::Ended)
+    }
+
+    /// Tells the agent something.
+    async fn send(&self, message: &ToAgent, fds: &[BorrowedFd<'_>]) -> Result<(), Error> {
+        self.in_time(self.channel.send(message, fds)).await?.map_err(ended_or)
+    }
+
+    /// Waits for the agent; the cell ends when that takes too long.
+    async fn in_time<T>(&self, what: impl Future<Output = T>) -> Result<T, Error> {
+        let waited = tokio::time::timeout(self.patience, what).await;
+        waited.map_err(|_| {
+            tracing::warn!(cell = %self.id, patience = ?self.patience, "a cell's agent does not answer; it is given up");
+            self.end();
+            Error::Ended
+        })
     }
 
     fn answer(&self, number: u64, answer: Answer) -> Result<(), Answer> {
@@ -116,7 +134,7 @@ impl Shared {
                 self.state().exits.insert(pid, sender);
                 if self.answer(seq, Answer::Started { pid, fds, exit }).is_err() {
                     // Whoever asked has gone meanwhile; a program that nobody knows of must not run.
-                    let _ = self.channel.send(&ToAgent::Signal { pid, signal: libc::SIGKILL }, &[]).await;
+                    let _ = self.send(&ToAgent::Signal { pid, signal: libc::SIGKILL }, &[]).await;
                 }
             }
             FromAgent::Refused { seq, step, exec, errno } => {
@@ -260,7 +278,7 @@ impl Cell for LiveCell {
             return Err(Error::Ended);
         }
         let sources = what.mounts.iter().map(|mount| mount.source.clone()).collect();
-        let trees = self.nursery.collect(sources, blank.without).await?;
+        let trees = self.shared.in_time(self.nursery.collect(sources, blank.without)).await??;
         self.shared.memory.limit(limits(&what), what.memory_mib).map_err(step("set the cell's limits"))?;
         match what.network {
             Network::None => blank.remove_device().await,
@@ -311,7 +329,7 @@ impl Cell for LiveCell {
         if self.shared.state().ended {
             return Err(Error::Ended);
         }
-        self.shared.channel.send(&ToAgent::Signal { pid, signal }, &[]).await.map_err(ended_or)
+        self.shared.send(&ToAgent::Signal { pid, signal }, &[]).await
     }
 
     async fn connect(&self, port: u16) -> Result<std::net::TcpStream, Error> {

@@ -63,7 +63,7 @@ static BLANK: Specialisation = Specialisation {
     processes: 64,
     network: Network::None,
 };
-/// How long making a cell may take; milliseconds are usual, and whatever takes this long never ends.
+/// How long making a cell, or one answer of its agent, may take; milliseconds are usual, and whatever takes this long never ends.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The host name inside.
 const HOSTNAME: &str = "sandbox";
@@ -77,13 +77,15 @@ pub struct Config {
     pub agent: PathBuf,
     /// How cells reach the world.
     pub egress: Arc<egress::Config>,
+    /// How long the nursery or an agent may take for what it is asked to do; then it is given up, and what it made with it.
+    pub patience: Duration,
 }
 
 impl Config {
     /// With everything but the directory as usual.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         // The link and not what it points to: it stays right when the file is replaced by an upgrade.
-        Self { directory: directory.into(), agent: "/proc/self/exe".into(), egress: Arc::default() }
+        Self { directory: directory.into(), agent: "/proc/self/exe".into(), egress: Arc::default(), patience: PATIENCE }
     }
 }
 
@@ -204,7 +206,7 @@ impl Cells {
         }
         let memory = Memory::new(remains.group.clone(), pid, scratch, limits.memory_mib);
         let memory = memory.map_err(step("open the memory gauge"))?;
-        let shared = Arc::new(Shared::new(id, channel, memory));
+        let shared = Arc::new(Shared::new(id, channel, memory, self.config.patience));
         self.watch.get_or_init(Watch::start).add(&shared);
         tokio::spawn(shared.clone().receive());
         let listener = std::sync::Mutex::new(Some(listener.into()));
@@ -222,8 +224,12 @@ impl Cells {
     ) -> Result<Arc<dyn Cell>, Error> {
         let begin = Instant::now();
         let cgroups = self.cgroups.as_ref().map_or("none", |cgroups| cgroups.tree.version());
-        let late = |_| step("make the cell")(io::ErrorKind::TimedOut.into());
-        let cell = tokio::time::timeout(PATIENCE, self.make(id, mounts, whose)).await.map_err(late)??;
+        let Ok(cell) = tokio::time::timeout(self.config.patience, self.make(id, mounts, whose)).await else {
+            // Whether it was the nursery's fault nobody can tell; a new one costs little, and the cells of this one live on.
+            self.nursery.lock().await.take();
+            return Err(step("make the cell")(io::ErrorKind::TimedOut.into()));
+        };
+        let cell = cell?;
         tracing::trace!(cell = %id, cgroups, blank = whose.is_none(), took = ?begin.elapsed(), "made a cell");
         Ok(cell)
     }

@@ -135,13 +135,17 @@ fn recover(parent: &Path) -> usize {
 
 /// Kills every process with this mark until none is left; blocking, bounded.
 fn kill_marked(mark: &str) -> bool {
+    let mut ending: Vec<(u32, u64)> = Vec::new();
     for _ in 0..KILL_ROUNDS {
-        let left = procfs::with_environment(mark);
-        if left.is_empty() {
-            return true;
+        let marked = procfs::with_environment(mark);
+        for (pid, _) in &marked {
+            process::kill(*pid, libc::SIGKILL);
+            ending.extend(procfs::runs(*pid).map(|start| (*pid, start)));
         }
-        for (pid, _) in left {
-            process::kill(pid, libc::SIGKILL);
+        // One that is about to end loses its memory, and with it the mark, a moment before.
+        ending.retain(|(pid, start)| procfs::runs(*pid) == Some(*start));
+        if marked.is_empty() && ending.is_empty() {
+            return true;
         }
         #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when this is done")]
         std::thread::sleep(TICK / 10);

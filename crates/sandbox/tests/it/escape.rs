@@ -320,7 +320,10 @@ async fn the_kernels_state_in_proc() {
          attempt('memory of the host', lambda: int(open('/proc/meminfo').readline().split()[1]) != 256 << 10)\n\
          for name in ('kernel/core_pattern', 'kernel/modprobe', 'vm/overcommit_memory', 'net/ipv4/ip_forward'):\n\
          \x20attempt(name, lambda: open('/proc/sys/' + name, 'r+').close())\n\
-         attempt('trigger', lambda: open('/proc/sysrq-trigger', 'w').write('h'))"
+         trigger = '/proc/sysrq-trigger'\n\
+         # What covers it takes anything, as /dev/null does.\n\
+         real = lambda: os.stat(trigger).st_dev == os.stat('/proc/self').st_dev\n\
+         attempt('trigger', lambda: real() and open(trigger, 'w').write('h'))"
             .to_owned()
     })
     .await;

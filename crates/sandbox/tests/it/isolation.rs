@@ -164,7 +164,7 @@ async fn fork_bomb(bench: Bench) {
     let mut spec = spec();
     spec.processes = 20;
     let cell = bench.sandbox.create(spec).await.unwrap();
-    let bomb = "import os, time\nn=0\ntry:\n while True:\n  if os.fork()==0: time.sleep(1000)\n  n+=1\nexcept OSError as e: print(e.strerror, n)";
+    let bomb = "import os, time\nn=0\ntry:\n while True:\n  if os.fork()==0: time.sleep(1000)\n  n+=1\nexcept OSError as e: print(e.strerror, n, flush=True); time.sleep(1000)";
     let process = cell.spawn(program(&[PYTHON, "-c", bomb])).await.unwrap();
     let pid = process.pid;
     let stdout = support::first_line(process.stdout).await;

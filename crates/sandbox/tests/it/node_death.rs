@@ -50,16 +50,50 @@ async fn a_node_whose_nursery_dies() {
     assert_eq!(support::run(&sandbox.create(spec()).await.unwrap(), shell("echo again")).await.stdout, "again\n");
 }
 
-#[test]
-fn death_of_the_nursery_ends_its_cells_and_is_repaired() {
+#[tokio::test]
+#[ignore = "not a test by itself: stops the agent and the nursery of its process"]
+async fn a_node_whose_agents_are_stopped() {
+    let Some(directory) = std::env::var_os(DIRECTORY) else { return };
+    let mut config = support::config(Path::new(&directory));
+    config.patience = std::time::Duration::from_secs(1);
+    let sandbox: std::sync::Arc<dyn Sandbox> = std::sync::Arc::new(lambent_sandbox::cell::Cells::new(config).unwrap());
+    let stop = |pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGSTOP).unwrap();
+    let cell = sandbox.create(spec()).await.unwrap();
+    let process = cell.spawn(shell("sleep 1000")).await.unwrap();
+    let [nursery] = support::children_of_this_process("lambent-nursery")[..] else { panic!("one nursery") };
+    let [agent] = support::children(nursery, "lambent-agent")[..] else { panic!("one agent") };
+    stop(agent);
+    assert!(matches!(cell.spawn(shell("true")).await, Err(lambent_sandbox::Error::Ended)));
+    assert!(process.exit.await.is_err(), "the cell ends with its agent, and says so");
+    cell.destroy().await;
+    assert!(!support::alive(agent.cast_unsigned()));
+    drop(cell);
+    stop(nursery);
+    assert!(sandbox.create(spec()).await.is_err());
+    assert_eq!(support::run(&sandbox.create(spec()).await.unwrap(), shell("echo again")).await.stdout, "again\n");
+    assert!(!support::alive(nursery.cast_unsigned()), "nobody needs it any more");
+}
+
+/// Runs one of the above in a process of its own, whose nursery is no other test's.
+fn alone(name: &str) {
     let directory = tempfile::tempdir().unwrap();
     if support::cell().is_none() {
         return;
     }
     let mut node = Command::new(std::env::current_exe().unwrap());
-    node.args(["--exact", "node_death::a_node_whose_nursery_dies", "--ignored"]).env(DIRECTORY, directory.path());
+    node.args(["--exact", name, "--ignored"]).env(DIRECTORY, directory.path());
     let output = node.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+#[test]
+fn death_of_the_nursery_ends_its_cells_and_is_repaired() {
+    alone("node_death::a_node_whose_nursery_dies");
+}
+
+#[test]
+fn who_does_not_answer_is_given_up() {
+    alone("node_death::a_node_whose_agents_are_stopped");
 }
 
 /// Starts a node, kills it when its cell runs, and returns the cell.

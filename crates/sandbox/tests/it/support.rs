@@ -35,10 +35,16 @@ pub fn cells_in(directory: &Path) -> Arc<dyn Sandbox> {
 
 /// The same with a way out as given.
 pub fn cells_with(directory: &Path, egress: egress::Config) -> Arc<dyn Sandbox> {
-    let mut config = cell::Config::new(directory);
-    config.agent = agent_program();
+    let mut config = config(directory);
     config.egress = Arc::new(egress);
     Arc::new(cell::Cells::new(config).unwrap())
+}
+
+/// What the isolating back end is told here.
+pub fn config(directory: &Path) -> cell::Config {
+    let mut config = cell::Config::new(directory);
+    config.agent = agent_program();
+    config
 }
 
 /// The isolating back end, where the host can give it. Where it cannot, that is said loudly, and is a failure when CI demands it.
@@ -333,8 +339,13 @@ pub fn open_here(directory: &Path) -> usize {
 
 /// Direct children of this process with this name.
 pub fn children_of_this_process(name: &str) -> Vec<i32> {
+    children(std::process::id().cast_signed(), name)
+}
+
+/// Those of any process.
+pub fn children(parent: i32, name: &str) -> Vec<i32> {
     let mut found = Vec::new();
-    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+    for task in std::fs::read_dir(format!("/proc/{parent}/task")).unwrap().flatten() {
         let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
         for child in children.split_whitespace() {
             if std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default().trim() == name {

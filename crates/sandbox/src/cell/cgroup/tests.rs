@@ -62,6 +62,15 @@ fn version_2_says_what_is_not_delegated() {
     assert!(refused.contains("memory"), "{refused}");
 }
 
+#[test]
+fn version_2_from_inside_the_leaf_takes_what_is_above() {
+    let top = tempfile::tempdir().unwrap();
+    fake_v2(top.path());
+    put(&top.path().join("node"), &[("cgroup.controllers", ""), ("cgroup.subtree_control", "")]);
+    let hierarchies = Hierarchies { v2: vec![top.path().join("node")], ..Hierarchies::default() };
+    assert_eq!(v2::Tree::open(&hierarchies, "n").unwrap().directories(), [top.path().join("n")]);
+}
+
 /// A delegated directory whose child already has what the kernel would put there.
 fn fake_v2(top: &Path) -> Hierarchies {
     put(top, &[("cgroup.controllers", "cpuset cpu io memory pids\n"), ("cgroup.subtree_control", "")]);

@@ -1,7 +1,8 @@
 //! Version 2: one tree, controllers enabled from the top down.
 //!
 //! A group other than the top one may either hold processes or hand controllers to groups below, not both. So where the node sits in
-//! the group it was delegated, it first moves itself into a leaf of its own beside the cells.
+//! the group it was delegated, it first moves itself into a leaf of its own beside the cells. Whatever that process starts or opens
+//! later finds itself in the leaf, and takes the group above for its own.
 
 use std::fs;
 use std::io;
@@ -24,7 +25,7 @@ pub(crate) struct Tree {
 impl Tree {
     pub(super) fn open(hierarchies: &Hierarchies, name: &str) -> Result<Self, String> {
         let mut reason = "no cgroup file system is mounted".to_owned();
-        for parent in &hierarchies.v2 {
+        for parent in candidates(&hierarchies.v2) {
             match open_in(parent, name) {
                 Ok(directory) => return Ok(Self { directory }),
                 Err(why) => reason = why,
@@ -40,6 +41,17 @@ impl Tree {
     pub(super) fn group(&self, id: &str) -> Group {
         Group { directory: self.directory.join(id) }
     }
+}
+
+/// Where to try, best first: from inside the leaf what it is a leaf of.
+fn candidates(directories: &[PathBuf]) -> Vec<&Path> {
+    let mut found: Vec<&Path> = directories.iter().map(PathBuf::as_path).collect();
+    for directory in &mut found {
+        if let Some(above) = directory.parent().filter(|_| directory.ends_with(LEAF)) {
+            *directory = above;
+        }
+    }
+    found
 }
 
 fn open_in(parent: &Path, name: &str) -> Result<PathBuf, String> {
@@ -84,7 +96,12 @@ fn enable(directory: &Path) -> io::Result<()> {
 
 /// Moves this process out of `directory` into a leaf below, if it is alone there.
 fn make_way(directory: &Path) -> io::Result<()> {
-    if pids(&directory.join("cgroup.procs"))? != [std::process::id()] {
+    let inside = pids(&directory.join("cgroup.procs"))?;
+    if inside.is_empty() {
+        // Another back end of this process has made way in this moment.
+        return Ok(());
+    }
+    if inside != [std::process::id()] {
         return Err(io::Error::new(io::ErrorKind::ResourceBusy, "other processes are in this group"));
     }
     let leaf = directory.join(LEAF);
