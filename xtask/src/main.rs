@@ -1,4 +1,4 @@
-//! What developers and CI run: `cargo xtask test`, `bench`, `fmt`, `lint`, `functions`, `model`.
+//! What developers and CI run: `cargo xtask test`, `bench`, `soak`, `fmt`, `lint`, `functions`, `model`.
 #![forbid(unsafe_code)]
 
 mod bench;
@@ -9,6 +9,7 @@ mod docs;
 mod functions;
 mod model;
 mod run;
+mod soak;
 mod test;
 
 use clap::{Parser, Subcommand};
@@ -27,6 +28,8 @@ enum Task {
     Test(test::TestArgs),
     /// Measure Lambent beside its peers.
     Bench(bench::BenchArgs),
+    /// Put a node under load and harm, and see that it holds.
+    Soak(soak::SoakArgs),
     /// Format everything.
     Fmt,
     /// Clippy, with warnings as errors.
@@ -41,6 +44,7 @@ fn main() -> std::process::ExitCode {
     let result = match Cli::parse().task {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Soak(args) => soak::run(&args),
         Task::Fmt => run::cargo(&["fmt", "--all"]),
         Task::Lint => run::cargo(checks::CLIPPY),
         Task::Functions => functions::build(),

@@ -47,18 +47,20 @@ impl Target {
     }
 }
 
-fn signer(key: &Key) -> Signer<'_> {
+/// What signs with this key, now.
+pub fn signer(key: &Key) -> Signer<'_> {
     let (access_key_id, secret, region) = (key.id.as_str(), key.secret.as_str(), key.region.as_str());
     Signer { access_key_id, secret, session_token: None, region, service: "lambda", at: jiff::Timestamp::now() }
 }
 
 /// One client's connection.
-struct Client {
+pub struct Client {
     sender: SendRequest<Full<Bytes>>,
 }
 
 impl Client {
-    async fn connect(address: SocketAddr) -> Result<Self> {
+    /// Connects; inside a `LocalSet`, on which the connection lives.
+    pub async fn connect(address: SocketAddr) -> Result<Self> {
         let socket = TcpStream::connect(address).await.context("cannot connect")?;
         socket.set_nodelay(true)?;
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
@@ -66,13 +68,17 @@ impl Client {
         Ok(Self { sender })
     }
 
+    /// Sends a request and waits for the whole answer.
+    pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(http::response::Parts, Bytes)> {
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        Ok((head, body.collect().await?.to_bytes()))
+    }
+
     /// Sends one call; the time from its first byte to the last of the answer.
     async fn call(&mut self, request: Request<Full<Bytes>>) -> Result<Duration> {
         let begun = Instant::now();
-        self.sender.ready().await?;
-        let response = self.sender.send_request(request).await?;
-        let (head, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
+        let (head, body) = self.exchange(request).await?;
         let took = begun.elapsed();
         check(head.status, &head.headers, &body)?;
         Ok(took)

@@ -1,9 +1,9 @@
 //! `cargo xtask bench`: Lambent beside something that does the same job, on one machine, in one run, turn by turn.
 
-mod install;
-mod load;
+pub mod install;
+pub mod load;
 mod report;
-mod servers;
+pub mod servers;
 mod warm;
 
 use anyhow::Result;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -59,11 +59,17 @@ pub struct Lambent {
 impl Lambent {
     /// Starts a node on a fresh data directory.
     pub fn start(binary: &Path) -> Result<Self> {
+        Self::start_with(binary, &[], Stdio::inherit())
+    }
+
+    /// The same with more settings, and its log written to `log`.
+    pub fn start_with(binary: &Path, settings: &[&str], log: Stdio) -> Result<Self> {
         let data = tempfile::tempdir()?;
         let mut command = Command::new(binary);
         command.args(["serve", "--listen", "127.0.0.1:0", "--set", "log.filter=warn", "--data-dir"]).arg(data.path());
-        let mut process =
-            Process(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot start lambent")?);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let mut process = Process(command.spawn().context("cannot start lambent")?);
         let stdout = process.0.stdout.take().context("no standard output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
@@ -73,6 +79,24 @@ impl Lambent {
         let text = |name: &str| shown.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let key = Key { id: text("access_key_id"), secret: text("secret_access_key"), region: text("region") };
         Ok(Self { process, address, key, data, binary: binary.to_owned() })
+    }
+
+    /// The node's process.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub fn stop(mut self) -> Result<ExitStatus> {
+        Ok(self.end()?)
+    }
+
+    fn end(&mut self) -> std::io::Result<ExitStatus> {
+        if let Some(ended) = self.process.0.try_wait()? {
+            return Ok(ended);
+        }
+        Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        self.process.0.wait()
     }
 
     /// Creates a function.
@@ -92,8 +116,7 @@ impl Lambent {
 impl Drop for Lambent {
     fn drop(&mut self) {
         // Asked politely, so that its cells are gone before the next turn begins.
-        let _ = Command::new("kill").args(["-TERM", &self.process.0.id().to_string()]).status();
-        let _ = self.process.0.wait();
+        let _ = self.end();
     }
 }
 

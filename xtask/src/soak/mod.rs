@@ -1,0 +1,37 @@
+//! `cargo xtask soak`: a node under long load and steady harm, after which every call must be accounted for and nothing be left.
+
+mod api;
+mod calls;
+mod census;
+mod functions;
+mod harm;
+mod kills;
+mod procs;
+mod verdict;
+
+use anyhow::Result;
+
+/// Which soak, and how it reports.
+#[derive(clap::Args)]
+pub struct SoakArgs {
+    #[command(subcommand)]
+    soak: Soak,
+}
+
+#[derive(clap::Subcommand)]
+enum Soak {
+    /// Calls while processes of the node's containers are killed at random.
+    Kills(kills::KillsArgs),
+}
+
+/// Runs a soak.
+pub fn run(args: &SoakArgs) -> Result<()> {
+    match &args.soak {
+        Soak::Kills(args) => kills::run(args),
+    }
+}
+
+/// The small soak that every change must pass, with the binary that was just built.
+pub fn small() -> Result<crate::test::Outcome> {
+    kills::small()
+}

@@ -1,0 +1,87 @@
+//! The host's processes, as `/proc` shows them.
+
+use std::collections::HashSet;
+use std::os::unix::fs::MetadataExt;
+
+/// One process.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// Its number on the host.
+    pub pid: u32,
+    /// Its parent's.
+    pub parent: u32,
+    /// Its name, as the kernel has it.
+    pub name: String,
+}
+
+/// All of them.
+pub fn all() -> Vec<Process> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| parse(pid, &std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)).collect()
+}
+
+/// A line of `stat`; the name may itself hold spaces and parentheses.
+fn parse(pid: u32, stat: &str) -> Option<Process> {
+    let (head, rest) = stat.rsplit_once(") ")?;
+    let name = head.split_once('(')?.1.to_owned();
+    let parent = rest.split_ascii_whitespace().nth(1)?.parse().ok()?;
+    Some(Process { pid, parent, name })
+}
+
+/// Everything below `root`, nearest first.
+pub fn below(root: u32, all: &[Process]) -> Vec<Process> {
+    let mut found: Vec<Process> = Vec::new();
+    let mut parents = vec![root];
+    while !parents.is_empty() {
+        let children: Vec<Process> = all.iter().filter(|process| parents.contains(&process.parent)).cloned().collect();
+        parents = children.iter().map(|process| process.pid).collect();
+        found.extend(children);
+    }
+    found
+}
+
+/// The command line of a process, its arguments with spaces between them.
+pub fn command(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}
+
+/// Whether the environment of a process holds this text.
+pub fn environment_holds(pid: u32, text: &str) -> bool {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+/// Namespaces these processes are in together.
+pub fn namespaces(pids: impl Iterator<Item = u32>) -> usize {
+    let kinds = ["user", "mnt", "net", "pid", "ipc", "uts", "cgroup"];
+    let inode = |pid: u32, kind| std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).map(|file| file.ino()).ok();
+    pids.flat_map(|pid| kinds.map(|kind| (kind, inode(pid, kind))))
+        .filter(|(_, inode)| inode.is_some())
+        .collect::<HashSet<_>>()
+        .len()
+}
+
+/// A field of a process's `status`, in its own unit.
+pub fn status(pid: u32, field: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_may_be_odd_and_descendants_are_found() {
+        let odd = parse(7, "7 (a) (b c) S 5 7 7 0 -1").unwrap();
+        assert_eq!((odd.name.as_str(), odd.parent), ("a) (b c", 5));
+        let process = |pid, parent| Process { pid, parent, name: String::new() };
+        let all = [process(1, 0), process(4, 3), process(3, 2), process(2, 1), process(9, 1)];
+        let pids: Vec<u32> = below(2, &all).iter().map(|process| process.pid).collect();
+        assert_eq!(pids, [3, 4]);
+    }
+}
