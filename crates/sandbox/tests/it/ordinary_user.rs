@@ -32,7 +32,15 @@ fn the_same_as_an_ordinary_user() {
     chown(&scratch, Some(NOBODY), Some(NOBODY)).unwrap();
     let mut command = Command::new(tests);
     command
-        .args(["isolation::", "escape::", "blank::what", "on_cell", "node_death::kill", "node_death::death", "node_death::who"])
+        .args([
+            "isolation::",
+            "escape::",
+            "blank::what",
+            "on_cell",
+            "node_death::kill",
+            "node_death::death",
+            "node_death::who",
+        ])
         .uid(NOBODY)
         .gid(NOBODY)
         .current_dir("/");
