@@ -1,9 +1,11 @@
 //! What a node holds of its host: processes, mounts, cgroups, namespaces, descriptors, memory.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::procs;
+use super::procs::{self, Process};
 
 /// How long a node may take to end what is idle.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -15,7 +17,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Census {
     /// Calls answered until then.
     pub calls: usize,
-    /// Agents, each of them a cell.
+    /// Agents, each of them a cell; a node may keep some that are nobody's yet.
     pub cells: usize,
     /// Processes of the node but itself, those included that lost their parents.
     pub processes: usize,
@@ -35,13 +37,16 @@ pub struct Census {
     pub anonymous_kib: u64,
 }
 
+/// How often a first count must repeat itself before it is taken: what a node makes ahead of any call it makes in its own time.
+const STEADY: usize = 10;
+
 /// Whose things are counted.
 #[derive(Debug, Clone)]
 pub struct Subject {
     /// The node.
     pub node: u32,
-    /// In the environment of every process it starts for a function.
-    pub mark: String,
+    /// Where it answers.
+    pub address: SocketAddr,
 }
 
 impl Subject {
@@ -50,7 +55,7 @@ impl Subject {
         let all = procs::all();
         let tree = procs::below(self.node, &all);
         let known = |pid: u32| pid == self.node || tree.iter().any(|process| process.pid == pid);
-        let astray = all.iter().filter(|process| !known(process.pid) && self.is_ours(process.pid)).count();
+        let astray = all.iter().filter(|process| !known(process.pid) && self.has_in_cgroup(process.pid)).count();
         let directory =
             |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.node)).map_or(0, Iterator::count);
         let mounts = std::fs::read_to_string(format!("/proc/{}/mountinfo", self.node)).unwrap_or_default();
@@ -68,38 +73,73 @@ impl Subject {
         }
     }
 
-    /// Waits until no cell is left and, where `before` is given, everything is as it was then; what there is in the end, either way.
-    pub fn settle(&self, calls: usize, before: Option<&Census>) -> Census {
+    /// Waits until no function has a container and everything is as it was `before`; what there is in the end, either way.
+    pub fn settle(&self, calls: usize, before: &Census) -> Census {
+        self.wait(calls, |now, _| now.differences(before).is_empty())
+    }
+
+    /// Waits until no function has a container and nothing changes any more.
+    pub fn begin(&self) -> Census {
+        self.wait(0, |_, repeated| repeated >= STEADY)
+    }
+
+    fn wait(&self, calls: usize, is_enough: impl Fn(&Census, usize) -> bool) -> Census {
         let begun = Instant::now();
+        let (mut last, mut repeated) = (self.count(calls), 0);
         loop {
-            let census = self.count(calls);
-            let back = census.cells == 0 && before.is_none_or(|before| census.differences(before).is_empty());
-            if back || begun.elapsed() > PATIENCE {
-                return census;
+            let idle = self.containers() == Some(0.0);
+            if idle && is_enough(&last, repeated) || begun.elapsed() > PATIENCE {
+                return last;
             }
             #[expect(
                 clippy::disallowed_methods,
                 reason = "nothing tells when another process's containers have ended"
             )]
             std::thread::sleep(LOOK_EVERY);
+            let now = self.count(calls);
+            repeated =
+                if now.differences(&last).is_empty() && last.differences(&now).is_empty() { repeated + 1 } else { 0 };
+            last = now;
         }
     }
 
-    /// Processes that bear the mark, wherever they are.
-    pub fn astray(&self) -> usize {
-        procs::all().iter().filter(|process| self.is_ours(process.pid)).count()
+    /// Containers of functions, as the node's metrics have them; none where they cannot be read.
+    fn containers(&self) -> Option<f64> {
+        let mut stream = TcpStream::connect(self.address).ok()?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(sum(&text, "lambent_containers"))
     }
 
-    fn is_ours(&self, pid: u32) -> bool {
-        procs::environment_holds(pid, &self.mark)
+    /// All processes below the node; to be asked for again when it is gone.
+    pub fn descendants(&self) -> Vec<Process> {
+        procs::below(self.node, &procs::all())
+    }
+
+    fn has_in_cgroup(&self, pid: u32) -> bool {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        text.contains(&self.group())
+    }
+
+    /// How the directories of its cgroups begin.
+    fn group(&self) -> String {
+        format!("lambent-{}-", self.node)
     }
 
     /// Groups below the directories that bear the node's number.
     pub fn cgroups(&self) -> usize {
         let mut found = 0;
-        search(Path::new("/sys/fs/cgroup"), &format!("lambent-{}-", self.node), &mut found);
+        search(Path::new("/sys/fs/cgroup"), &self.group(), &mut found);
         found
     }
+}
+
+/// All values of a metric together.
+fn sum(metrics: &str, name: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 fn search(directory: &Path, name: &str, found: &mut usize) {
@@ -129,5 +169,17 @@ impl Census {
         ];
         let more = pairs.into_iter().filter(|(_, now, before)| now > before);
         more.map(|(what, now, before)| format!("{now} {what} after {} calls, {before} before", self.calls)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_values_of_a_metric_count() {
+        let text = "# TYPE lambent_containers gauge\nlambent_containers{state=\"idle\"} 2\nlambent_containers{state=\"busy\"} 1\n\
+                    lambent_containers_total 7\n";
+        assert!((sum(text, "lambent_containers") - 3.0).abs() < f64::EPSILON);
     }
 }

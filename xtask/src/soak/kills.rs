@@ -14,6 +14,7 @@ use super::calls::{self, CLIENTS, Tally};
 use super::census::Subject;
 use super::functions;
 use super::harm::{Chance, Harm};
+use super::procs;
 use super::verdict::Findings;
 use crate::bench::install;
 use crate::bench::servers::Lambent;
@@ -68,9 +69,8 @@ fn soak(binary: &Path, total: u64, seed: u64) -> Result<Findings> {
     let log = scratch.path().join("log");
     let node = Lambent::start_with(binary, &[IDLE], std::fs::File::create(&log)?.into())?;
     let api = Api { address: node.address, key: node.key.clone() };
-    let prefix = format!("soak-{}-{seed}-", node.pid());
-    let subject = Subject { node: node.pid(), mark: format!("AWS_LAMBDA_FUNCTION_NAME={prefix}") };
-    let names = deploy(&api, &prefix)?;
+    let subject = Subject { node: node.pid(), address: node.address };
+    let names = deploy(&api, "soak-")?;
 
     let mut chance = Chance(seed);
     let mut round = |calls, first, orders, tally| {
@@ -83,13 +83,14 @@ fn soak(binary: &Path, total: u64, seed: u64) -> Result<Findings> {
         anyhow::bail!("calls fail without any harm: {:?} {:?}", tally.outcomes, tally.faults);
     }
     tally = Tally::default();
-    let mut counts = vec![subject.settle(0, None)];
+    let mut counts = vec![subject.begin()];
     let harm = Harm::to(node.pid(), seed);
     for quarter in 1..=4 {
         let until = total * quarter / 4;
         let first = tally.calls() as u64;
         tally = round(until.saturating_sub(first), first, Some(harm.orders()), tally)?;
-        counts.push(subject.settle(tally.calls(), counts.first()));
+        let settled = counts.first().map(|before| subject.settle(tally.calls(), before));
+        counts.extend(settled);
         eprintln!("{} of {total} calls", tally.calls());
     }
     let struck = harm.end();
@@ -105,11 +106,13 @@ fn deploy(api: &Api, prefix: &str) -> Result<Vec<String>> {
 /// Ends the node; what is left of it, and what its log says went wrong inside.
 fn end(node: Lambent, subject: &Subject, log: &Path) -> Result<Vec<String>> {
     let mut faults = Vec::new();
+    let before = subject.descendants();
     let status = node.stop()?;
     if !status.success() {
         faults.push(format!("the node ended with {status}"));
     }
-    let left = [("processes", subject.astray()), ("cgroups", subject.cgroups())];
+    let outlived = before.iter().filter(|process| procs::same(process)).count();
+    let left = [("processes", outlived), ("cgroups", subject.cgroups())];
     faults.extend(
         left.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what} outlive the node")),
     );

@@ -12,6 +12,8 @@ pub struct Process {
     pub parent: u32,
     /// Its name, as the kernel has it.
     pub name: String,
+    /// When it started, in ticks since boot: with its number, which process it is.
+    pub start: u64,
 }
 
 /// All of them.
@@ -25,8 +27,15 @@ pub fn all() -> Vec<Process> {
 fn parse(pid: u32, stat: &str) -> Option<Process> {
     let (head, rest) = stat.rsplit_once(") ")?;
     let name = head.split_once('(')?.1.to_owned();
-    let parent = rest.split_ascii_whitespace().nth(1)?.parse().ok()?;
-    Some(Process { pid, parent, name })
+    let mut rest = rest.split_ascii_whitespace().skip(1);
+    let parent = rest.next()?.parse().ok()?;
+    let start = rest.nth(17)?.parse().ok()?;
+    Some(Process { pid, parent, name, start })
+}
+
+/// Whether that very process is still there.
+pub fn same(process: &Process) -> bool {
+    all().iter().any(|other| (other.pid, other.start) == (process.pid, process.start))
 }
 
 /// Everything below `root`, nearest first.
@@ -45,12 +54,6 @@ pub fn below(root: u32, all: &[Process]) -> Vec<Process> {
 pub fn command(pid: u32) -> String {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ")
-}
-
-/// Whether the environment of a process holds this text.
-pub fn environment_holds(pid: u32, text: &str) -> bool {
-    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
 
 /// Namespaces these processes are in together.
@@ -77,9 +80,9 @@ mod tests {
 
     #[test]
     fn names_may_be_odd_and_descendants_are_found() {
-        let odd = parse(7, "7 (a) (b c) S 5 7 7 0 -1").unwrap();
-        assert_eq!((odd.name.as_str(), odd.parent), ("a) (b c", 5));
-        let process = |pid, parent| Process { pid, parent, name: String::new() };
+        let odd = parse(7, "7 (a) (b c) S 5 7 7 0 -1 4194560 1 2 3 4 50 60 0 0 20 0 1 0 12345 1 1").unwrap();
+        assert_eq!((odd.name.as_str(), odd.parent, odd.start), ("a) (b c", 5, 12345));
+        let process = |pid, parent| Process { pid, parent, name: String::new(), start: 0 };
         let all = [process(1, 0), process(4, 3), process(3, 2), process(2, 1), process(9, 1)];
         let pids: Vec<u32> = below(2, &all).iter().map(|process| process.pid).collect();
         assert_eq!(pids, [3, 4]);
