@@ -55,7 +55,7 @@ async fn a_node_whose_nursery_dies() {
 async fn a_node_whose_agents_are_stopped() {
     let Some(directory) = std::env::var_os(DIRECTORY) else { return };
     let mut config = support::config(Path::new(&directory));
-    config.patience = std::time::Duration::from_secs(1);
+    config.patience = std::time::Duration::from_secs(5);
     let sandbox: std::sync::Arc<dyn Sandbox> = std::sync::Arc::new(lambent_sandbox::cell::Cells::new(config).unwrap());
     let stop = |pid| nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGSTOP).unwrap();
     let cell = sandbox.create(spec()).await.unwrap();
