@@ -82,7 +82,7 @@ pub(crate) struct Inner {
 }
 
 impl Fleet {
-    /// A fleet on this machine. Writes the bootstraps, cleans up after an earlier process, and begins to look for interpreters.
+    /// A fleet on this machine. Writes the bootstraps and cleans up after an earlier process.
     pub async fn new(
         config: FleetConfig,
         sandbox: Arc<dyn Sandbox>,
@@ -104,7 +104,7 @@ impl Fleet {
         let io = |source| PrepareError::Io { step: "write the bootstraps", path: config.data_dir.clone(), source };
         let bootstraps = tokio::task::spawn_blocking(move || Bootstraps::write(&root));
         let interpreters =
-            Interpreters::look(config.interpreter_dirs.clone(), config.data_dir.join("interpreters.json"));
+            Interpreters::new(config.interpreter_dirs.clone(), config.data_dir.join("interpreters.json"));
         let code = CodeCache::open(config.data_dir.clone(), config.code_cache_bytes, blobs);
         let (bootstraps, code) = tokio::join!(bootstraps, code);
         let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
@@ -126,7 +126,7 @@ impl Fleet {
         Ok(Arc::new(Self { inner: Arc::new(inner), log_task: Mutex::new(Some(log_task)) }))
     }
 
-    /// Returns when it is known what this machine can run: at once, but for the first moments after a start.
+    /// Returns when it is known what this machine can run. The first call looks for it, which takes a moment.
     pub async fn ready(&self) {
         self.inner.interpreters.ready().await;
     }

@@ -1,24 +1,22 @@
-//! Which interpreters this machine has, asked of the interpreters themselves, while the node already answers.
+//! Which interpreters this machine has, asked of the interpreters themselves, once, when that is first needed.
 //!
 //! Looked for on `PATH`, in the usual directories, in those of version managers, and wherever the configuration says. What answers first in
 //! that order is used. Scripts that stand for an interpreter (pyenv's shims) are seen through: what counts is the program that ran.
 //!
-//! Asking takes a process each, so what a program said is [remembered](memory) for as long as its file stays the same. The search runs
-//! beside the start: whoever needs its outcome waits for [`Interpreters::ready`].
+//! Asking takes a process each, so what a program said is [remembered](memory) for as long as its file stays the same, and a node looks
+//! only after it has begun to answer: whoever needs the outcome waits for [`Interpreters::ready`].
 
 mod memory;
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use lambent_model::function::{Provided, Runtime};
 use lambent_sandbox::Mount;
-use tokio::sync::SetOnce;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::OnceCell;
 
 use memory::{Memory, Said};
 
@@ -43,25 +41,20 @@ type Found = BTreeMap<Runtime, Interpreter>;
 /// All interpreters found.
 #[derive(Debug)]
 pub(crate) struct Interpreters {
-    found: Arc<SetOnce<Found>>,
-    _search: AbortOnDropHandle<()>,
+    more: Vec<PathBuf>,
+    memory: PathBuf,
+    found: OnceCell<Found>,
 }
 
 impl Interpreters {
-    /// Begins to look around; `memory` is the file that remembers earlier answers.
-    pub(crate) fn look(more: Vec<PathBuf>, memory: PathBuf) -> Self {
-        let found = Arc::new(SetOnce::new());
-        let here = found.clone();
-        let search = tokio::spawn(async move {
-            // Nobody else sets it.
-            let _ = here.set(find(more, memory).await);
-        });
-        Self { found, _search: AbortOnDropHandle::new(search) }
+    /// Of this machine and of the directories `more`; `memory` is the file that remembers earlier answers. Looks at nothing yet.
+    pub(crate) fn new(more: Vec<PathBuf>, memory: PathBuf) -> Self {
+        Self { more, memory, found: OnceCell::new() }
     }
 
-    /// Returns when all that there is was found.
+    /// Returns when all that there is was found. Who comes first looks, the others wait.
     pub(crate) async fn ready(&self) {
-        self.found.wait().await;
+        self.found.get_or_init(|| find(self.more.clone(), self.memory.clone())).await;
     }
 
     /// The interpreter of a runtime; none for `provided`, for those that are not here, and before [`Self::ready`].
@@ -278,15 +271,13 @@ mod tests {
             "node",
             &format!("read line < {}; echo 99.1.0; echo /usr/bin/fake-node", gate.display()),
         );
-        let interpreters = Interpreters::look(vec![directory.path().to_owned()], memory.clone());
+        let interpreters = Interpreters::new(vec![directory.path().to_owned()], memory);
         let node = Runtime::Node { major: 99 };
         assert_eq!(interpreters.of(&node), None);
         // Opening it waits until the program has begun to read.
-        tokio::task::spawn_blocking(move || writeln!(std::fs::File::options().write(true).open(gate)?))
-            .await
-            .unwrap()
-            .unwrap();
-        interpreters.ready().await;
+        let open = tokio::task::spawn_blocking(move || writeln!(std::fs::File::options().write(true).open(gate)?));
+        let (opened, (), ()) = tokio::join!(open, interpreters.ready(), interpreters.ready());
+        opened.unwrap().unwrap();
         assert!(interpreters.of(&node).is_some());
         assert!(interpreters.runtimes().contains(&node));
     }

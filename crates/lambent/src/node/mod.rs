@@ -1,6 +1,6 @@
 //! A node: all parts, built and joined.
 //!
-//! Start: store, access keys, sandbox (what an earlier process left is ended), listening sockets, fleet, registry, invoker,
+//! Start: store, access keys, sandbox, listening sockets, fleet (ends what an earlier process left behind), registry, invoker,
 //! servers. Whatever fails on the way ends the start with an error, and nothing stays behind.
 //!
 //! Stop, in this order: (1) the sockets close and running calls may end within the grace period; (2) the invoker refuses what is
@@ -65,10 +65,6 @@ impl Node {
         let keys = Keys::open(store.catalog.clone()).await.context("cannot read the access keys")?;
         let root = keys.root(&config.account, clock.now()).await.context("cannot make an access key")?;
         let chosen = sandbox::choose(config)?;
-        let left = chosen.sandbox.recover().await.context("cannot end what an earlier process left behind")?;
-        if left > 0 {
-            tracing::warn!(cells = left, "ended what an earlier process left behind");
-        }
         let api = listen("api.listen", config.api.listen).await?;
         let urls = listen("urls.listen", config.urls.listen).await?;
         let endpoint = format!("http://{}", reachable(api.local_addr()?));
@@ -136,6 +132,9 @@ impl Node {
         ));
         background.spawn(until(stop.clone(), expire_logs(store.logs.clone(), config.logs.expire_every, clock)));
         background.spawn(until(stop.clone(), Telemetry::upkeep(telemetry.recorder())));
+        // Not in the way of the start; a function that needs an interpreter waits for this.
+        let looking = fleet.clone();
+        background.spawn(until(stop.clone(), async move { looking.ready().await }));
         Ok(Self { endpoint, home, fleet, invoker, registry, stop, servers, background, _store: store })
     }
 
