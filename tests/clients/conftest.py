@@ -23,6 +23,7 @@ import botocore.config
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 ROLE = "arn:aws:iam::000000000000:role/service-role/lambda"
 START_SECONDS = 60
 
@@ -99,6 +100,7 @@ class Node:
             "AWS_REGION": self.key["region"],
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_EC2_METADATA_DISABLED": "true",
+            "SAM_CLI_TELEMETRY": "0",
             "AWS_PAGER": "",
         }
 

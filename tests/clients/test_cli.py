@@ -1,11 +1,14 @@
 """The AWS command line against a node."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
-from conftest import ROLE, zip_of
+from conftest import ROLE, TARGET, binary, plain, zip_of
 
 CODE = "def handler(event, context):\n    print('seen')\n    return {'hello': event['name']}\n"
 
@@ -43,3 +46,41 @@ def test_the_road_of_the_readme(node, aws, tmp_path):
     assert aws("lambda", "publish-version", "--function-name", name)["Version"] == "1"
     aws("lambda", "create-alias", "--function-name", name, "--name", "live", "--function-version", "1")
     aws("lambda", "delete-function", "--function-name", name)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A demo that serves, and the commands with which it says how to go on."""
+    directory = tmp_path_factory.mktemp("demo")
+    addresses = ["--listen", "127.0.0.1:0", "--listen-urls", "127.0.0.1:0"]
+    command = [binary(), "demo", "--calls", "2", "--data-dir", str(directory / "data"), *addresses]
+    with subprocess.Popen(command, env=plain(), stdout=subprocess.PIPE, text=True) as running:
+        watchdog = threading.Timer(300, running.kill)
+        watchdog.start()
+        commands = []
+        for line in running.stdout:
+            if line.startswith("  ") and commands is not None:
+                commands.append(line.strip())
+            elif line.startswith("The node answers"):
+                commands.clear()
+            elif line.startswith("Without one"):
+                break
+        watchdog.cancel()
+        yield commands
+        running.send_signal(signal.SIGINT)
+        assert running.wait(60) == 0
+
+
+@pytest.mark.parametrize("cli", ["venv/bin", "aws2/bin"])
+def test_the_demo_says_how_to_go_on(demo, cli, tmp_path):
+    if not (TARGET / cli / "aws").exists():
+        pytest.skip(f"target/{cli}/aws is not there: tests/clients/setup brings it or says why not")
+    path = f"{TARGET / cli}:{os.environ['PATH']}"
+    environment = {**plain(), "PATH": path, "AWS_PAGER": "", "AWS_EC2_METADATA_DISABLED": "true"}
+    assert len(demo) >= 4
+    script = "set -euo pipefail\n" + "\n".join(demo)
+    done = subprocess.run(
+        ["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert '"Functions"' in done.stdout and "REPORT RequestId: " in done.stdout

@@ -5,7 +5,8 @@ import subprocess
 import sys
 import threading
 
-from conftest import binary
+import pytest
+from conftest import TARGET, binary
 
 CODE = """
 import logging
@@ -82,7 +83,6 @@ def test_groups_and_streams_are_listed(node, logs):
 
 
 def test_the_command_line_reads_them(node, logs):
-    # `aws logs tail` is in version 2 of the command line only, which no registry has; it makes this very call.
     name = node.create({"app.py": CODE})
     node.invoke(name, 1)
     events_of(logs, name, "REPORT")
@@ -103,3 +103,68 @@ def test_lambent_logs(node, logs):
     done = subprocess.run(command, env=node.environment(), capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert "printed é\n" in done.stdout and "[ERROR] ValueError: no\n" in done.stdout
+
+
+def reads(command, environment, wanted):
+    """Runs a command that follows a log until it has printed a line with `wanted`; returns what it printed until then."""
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1
+    ) as running:
+        watchdog = threading.Timer(60, running.kill)
+        watchdog.start()
+        lines = []
+        for line in running.stdout:
+            lines.append(line)
+            if wanted in line:
+                break
+        watchdog.cancel()
+        running.kill()
+    assert any(wanted in line for line in lines), "".join(lines)
+    return "".join(lines)
+
+
+@pytest.fixture
+def aws2():
+    """Version 2 of the AWS command line."""
+    program = TARGET / "aws2" / "bin" / "aws"
+    if not program.exists():
+        pytest.skip("version 2 of the AWS command line is not there: tests/clients/setup aws2 brings it or says why not")
+    return str(program)
+
+
+def test_version_2_of_the_command_line_tails_them(node, logs, aws2):
+    name = node.create({"app.py": CODE})
+    node.invoke(name, 1)
+    events_of(logs, name, "REPORT")
+    command = [aws2, "logs", "tail", f"/aws/lambda/{name}"]
+    done = subprocess.run(command, env=node.environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert " printed é\n" in done.stdout and "[$LATEST]" in done.stdout
+    assert "REPORT RequestId: " in reads([*command, "--follow", "--format", "short"], node.environment(), "REPORT")
+
+
+@pytest.fixture
+def sam():
+    """The SAM command line."""
+    return str(TARGET / "venv-sam" / "bin" / "sam")
+
+
+def test_sam_reads_them(node, logs, sam):
+    name = node.create({"app.py": CODE})
+    node.invoke(name, 1)
+    events_of(logs, name, "REPORT")
+    command = [sam, "logs", "--cw-log-group", f"/aws/lambda/{name}"]
+    done = subprocess.run(command, env=node.environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "printed é" in done.stdout and "REPORT RequestId: " in done.stdout
+    reads([*command, "--tail"], {**node.environment(), "PYTHONUNBUFFERED": "1"}, "REPORT RequestId: ")
+
+
+def test_sam_invokes(node, sam):
+    name = node.create({"app.py": "def handler(event, context):\n    print('seen')\n    return {'hello': event['name']}\n"})
+    arn = node.client("lambda").get_function_configuration(FunctionName=name)["FunctionArn"]
+    command = [sam, "remote", "invoke", arn, "--event", '{"name": "Ada"}']
+    done = subprocess.run(command, env=node.environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"hello": "Ada"}
+    assert "seen\n" in done.stderr and "REPORT RequestId: " in done.stderr

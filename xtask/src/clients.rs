@@ -1,21 +1,19 @@
 //! Tests in the languages of Lambent's users: the official clients against a real node, and our runtimes' own tests.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use crate::test::Outcome;
 use crate::{functions, run};
 
-/// Brings what the client tests run on into the target folder, and returns its Python.
-fn setup() -> Result<PathBuf> {
-    run::check(run::command("python3").arg("tests/clients/setup").env("CARGO_TARGET_DIR", run::target()))?;
-    Ok(run::target().join("venv/bin/python"))
+/// Brings what the client tests run on into the target folder, or only the named parts of it.
+pub fn setup(parts: &[&str]) -> Result<()> {
+    run::check(run::command("python3").arg("tests/clients/setup").args(parts).env("CARGO_TARGET_DIR", run::target()))
 }
 
 /// Real clients against the binary that was just built.
 pub fn clients() -> Result<Outcome> {
-    let python = setup()?;
+    setup(&[])?;
+    let python = run::target().join("venv/bin/python");
     functions::build()?;
     run::cargo(&["build", "--quiet", "--package", "lambent"])?;
     let mut pytest = run::command(&python);

@@ -1,7 +1,8 @@
 //! The commands of the documentation are run, so that nobody is told something that does not work.
 //!
 //! A `sh` block is run when the line before it is `<!-- tested -->`: with bash, in a directory of its own, with the binary and the
-//! AWS CLI on PATH and no AWS settings of the caller's. All blocks of a file run in one shell, in their order.
+//! AWS CLI on PATH and no AWS settings of the caller's. All blocks of a file run in one shell, in their order, with each version of the
+//! AWS CLI that is there.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -9,24 +10,30 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use crate::run;
 use crate::test::Outcome;
+use crate::{clients, run};
 
 /// Files whose marked blocks are run.
 const FILES: &[&str] = &["README.md"];
 /// What marks a block.
 const MARK: &str = "<!-- tested -->";
 
+/// Where version 1 and version 2 of the AWS CLI are in the target folder; the second one cannot be had everywhere.
+const CLIS: &[&str] = &["venv/bin", "aws2/bin"];
+
 /// Runs every marked block.
 pub fn commands() -> Result<Outcome> {
     run::cargo(&["build", "--quiet", "--package", "lambent"])?;
+    clients::setup(&["venv", "aws2"])?;
     let mut ran = 0;
     for file in FILES {
         let text = std::fs::read_to_string(run::root().join(file)).with_context(|| format!("reading {file}"))?;
         let blocks = marked(&text);
         if !blocks.is_empty() {
-            println!("{file}: {} blocks", blocks.len());
-            shell(&blocks.join("\n")).with_context(|| format!("the commands of {file} failed"))?;
+            for cli in CLIS.iter().filter(|cli| run::target().join(cli).join("aws").is_file()) {
+                println!("{file}: {} blocks with {cli}", blocks.len());
+                shell(&blocks.join("\n"), cli).with_context(|| format!("the commands of {file} failed with {cli}"))?;
+            }
             ran += blocks.len();
         }
     }
@@ -46,9 +53,9 @@ fn marked(text: &str) -> Vec<String> {
     blocks
 }
 
-fn shell(script: &str) -> Result<()> {
+fn shell(script: &str, cli: &str) -> Result<()> {
     let home = tempfile::tempdir()?;
-    let path = [run::target().join("debug"), run::target().join("venv/bin")].map(|dir| dir.display().to_string());
+    let path = [run::target().join("debug"), run::target().join(cli)].map(|dir| dir.display().to_string());
     let inherited = std::env::var("PATH").unwrap_or_default();
     // What the script left running (a node, say) ends with it.
     let script = format!("set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null; wait' EXIT\n{script}\n");

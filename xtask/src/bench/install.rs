@@ -5,10 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{functions, run};
+use crate::{clients, functions, run};
 
-/// The emulator's binary ships in this package.
-const EMULATOR_PACKAGE: &str = "aws-sam-cli==1.170.0";
 /// The official Python client.
 const CLIENT_PACKAGE: &str = "awslambdaric==4.2.2";
 
@@ -22,10 +20,9 @@ pub struct Function {
     pub handler: &'static str,
 }
 
-/// The emulator's binary.
+/// The emulator's binary, which ships with the SAM command line.
 pub fn emulator() -> Result<PathBuf> {
-    let venv = run::target().join("venv-bench");
-    let python = venv.join("bin/python");
+    let venv = run::target().join("venv-sam");
     let kind = match std::env::consts::ARCH {
         "aarch64" => "arm64",
         other => other,
@@ -34,11 +31,8 @@ pub fn emulator() -> Result<PathBuf> {
     if let Some(found) = find(&venv, &name) {
         return Ok(found);
     }
-    if !python.is_file() {
-        run::check(run::command("python3").args(["-m", "venv"]).arg(&venv))?;
-    }
-    run::check(run::command(&python).args(["-m", "pip", "install", "--quiet", EMULATOR_PACKAGE]))?;
-    find(&venv, &name).with_context(|| format!("{EMULATOR_PACKAGE} holds no {name}"))
+    clients::setup(&["sam"])?;
+    find(&venv, &name).with_context(|| format!("the SAM command line holds no {name}"))
 }
 
 fn find(venv: &Path, name: &str) -> Option<PathBuf> {
@@ -53,7 +47,7 @@ pub fn python() -> Result<Function> {
     let python = interpreter()?;
     if !dir.join("awslambdaric").is_dir() {
         std::fs::create_dir_all(&dir)?;
-        let mut pip = run::command(run::target().join("venv-bench/bin/python"));
+        let mut pip = run::command(run::target().join("venv-sam/bin/python"));
         run::check(pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&dir).arg(CLIENT_PACKAGE))?;
     }
     std::fs::write(dir.join("app.py"), "def handler(event, context):\n    return event\n")?;
@@ -70,7 +64,7 @@ pub fn python() -> Result<Function> {
 /// The system's interpreter of the version that the bench's environment was made of: cells see it at the same path, and what was
 /// compiled for one runs under the other.
 fn interpreter() -> Result<PathBuf> {
-    let shown = run::command(run::target().join("venv-bench/bin/python"))
+    let shown = run::command(run::target().join("venv-sam/bin/python"))
         .args(["-c", "import sys; print('python%d.%d' % sys.version_info[:2])"])
         .output()
         .context("cannot start the bench's python")?;

@@ -172,17 +172,21 @@ fn how_to_go_on(rows: &[Row], node: &Node, config: &Config) -> String {
     let dir = config.data_dir.display();
     let ran = rows.iter().find(|row| row.figures.is_some());
     let name = ran.map_or("FUNCTION", |row| row.function);
+    // `cargo run` puts it on nobody's PATH.
+    let program = std::env::current_exe().unwrap_or_else(|_| "lambent".into());
     let url = ran.and_then(|row| row.url.as_deref()).map(|url| format!("  curl -s {url}\n")).unwrap_or_default();
     format!(
         "
 The node answers at {endpoint}. In another shell:
 
-  eval \"$(lambent credentials --data-dir {dir} --format env)\"
+  eval \"$({program} credentials --data-dir {dir} --format env)\"
   aws lambda list-functions
-  aws lambda invoke --function-name {name} --cli-binary-format raw-in-base64-out --payload '{{\"name\":\"you\"}}' /dev/stdout
-  aws logs tail /aws/lambda/{name}
+  echo '{{\"name\":\"you\"}}' | aws lambda invoke --function-name {name} --payload fileb:///dev/stdin /dev/stdout
+  aws logs filter-log-events --log-group-name /aws/lambda/{name} --query 'events[].message' --output text
 {url}
-Without the AWS CLI: lambent invoke {name} --payload '{{}}', lambent logs {name}, lambent functions.",
+An AWS CLI before 1.29 or 2.13 must be told --endpoint-url \"$AWS_ENDPOINT_URL\" each time.
+Without one: lambent invoke {name} --payload '{{}}', lambent logs {name}, lambent functions.",
+        program = program.display(),
         endpoint = node.endpoint,
     )
 }
