@@ -15,6 +15,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("python/_lambent/loop.py", include_str!("python/_lambent/loop.py")),
     ("python/_lambent/marshal.py", include_str!("python/_lambent/marshal.py")),
     ("python/_lambent/records.py", include_str!("python/_lambent/records.py")),
+    ("python/_lambent/waiting.py", include_str!("python/_lambent/waiting.py")),
     ("node/bootstrap.cjs", include_str!("node/bootstrap.cjs")),
     ("node/lambent/buffered.cjs", include_str!("node/lambent/buffered.cjs")),
     ("node/lambent/client.cjs", include_str!("node/lambent/client.cjs")),
@@ -26,4 +27,5 @@ pub const FILES: &[(&str, &str)] = &[
     ("node/lambent/loop.cjs", include_str!("node/lambent/loop.cjs")),
     ("node/lambent/store.cjs", include_str!("node/lambent/store.cjs")),
     ("node/lambent/streaming.cjs", include_str!("node/lambent/streaming.cjs")),
+    ("node/lambent/waiting.cjs", include_str!("node/lambent/waiting.cjs")),
 ];

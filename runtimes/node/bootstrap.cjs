@@ -3,4 +3,9 @@
 // environment it expects. CommonJS, since the loader for ES modules costs milliseconds that handlers in CommonJS need
 // not pay; they are loaded all the same.
 
-require('./lambent/loop.cjs').main();
+const loop = require('./lambent/loop.cjs');
+
+if (process.env._LAMBENT_ORDER_FD !== undefined) {
+    require('./lambent/waiting.cjs').takeOrder();
+}
+loop.main();

@@ -6,6 +6,12 @@ Started as `python -s -u /var/runtime/bootstrap.py`; `../README.md` lists the en
 import sys
 
 if __name__ == "__main__":
+    import os
+
     from _lambent import loop
 
+    if "_LAMBENT_ORDER_FD" in os.environ:
+        from _lambent import waiting
+
+        waiting.take_order()
     sys.exit(loop.main())

@@ -46,7 +46,7 @@ def nodes():
 
 @pytest.mark.parametrize("node", nodes())
 def test_the_node_runtime_alone(node):
-    run([node, "--test", "tests/runtime.test.mjs"], ROOT / "runtimes/node")
+    run([node, "--test", "tests/runtime.test.mjs", "tests/waiting.test.mjs"], ROOT / "runtimes/node")
 
 
 def run(command, cwd):

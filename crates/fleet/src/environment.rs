@@ -41,7 +41,7 @@ const NOT_FOR_EXTENSIONS: [&str; 7] = [
 /// The runtime's environment.
 pub(crate) fn of_runtime(function: &FunctionVersion, place: &Place<'_>) -> Vec<(String, String)> {
     let mut all: BTreeMap<String, String> =
-        defaults(function).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        defaults(&function.runtime).into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
     all.extend(function.environment.iter().map(|(name, value)| (name.clone(), value.clone())));
     all.extend(reserved(function, place).into_iter().map(|(name, value)| (name.to_owned(), value)));
     all.into_iter().collect()
@@ -55,7 +55,7 @@ pub(crate) fn of_extension(function: &FunctionVersion, place: &Place<'_>) -> Vec
 }
 
 /// What the user may override.
-fn defaults(function: &FunctionVersion) -> Vec<(&'static str, String)> {
+fn defaults(runtime: &Runtime) -> Vec<(&'static str, String)> {
     let mut all = vec![
         ("LANG", "en_US.UTF-8".to_owned()),
         ("TZ", ":UTC".to_owned()),
@@ -66,7 +66,7 @@ fn defaults(function: &FunctionVersion) -> Vec<(&'static str, String)> {
         ),
         ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
     ];
-    if let Runtime::Node { major } = function.runtime {
+    if let Runtime::Node { major } = runtime {
         all.push(("NODE_PATH", format!("/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/task")));
     }
     all
@@ -130,6 +130,31 @@ pub(crate) fn command(function: &FunctionVersion, interpreter: Option<&Interpret
     command
 }
 
+/// Beginnings of variables that are read once, when a process starts: by the loader and the C library, by the interpreter, by what the
+/// interpreter is linked with.
+#[allow(dead_code, reason = "asked by the pools, which are on their way")]
+const READ_AT_START: [&str; 10] =
+    ["LD_", "LC_", "LANG", "GLIBC_TUNABLES", "MALLOC_", "GCONV_", "PYTHON", "NODE_", "UV_", "OPENSSL_"];
+/// Variables with such a beginning that our runtimes take over from an order, or that only code reads.
+#[allow(dead_code, reason = "asked by the pools, which are on their way")]
+const TAKEN_OVER: [&str; 3] = ["PYTHONPATH", "NODE_PATH", "NODE_ENV"];
+
+/// Whether a function can be served by a runtime that was started before it was known for whom ([`lambent_sandbox::Order`]): one of ours,
+/// and the function sets nothing that only a process's start can obey.
+#[allow(dead_code, reason = "asked by the pools, which are on their way")]
+pub(crate) fn may_wait(runtime: &Runtime, environment: &BTreeMap<String, String>) -> bool {
+    let ours = matches!(runtime, Runtime::Python { .. } | Runtime::Node { .. });
+    let at_start =
+        |name: &str| READ_AT_START.iter().any(|beginning| name.starts_with(beginning)) && !TAKEN_OVER.contains(&name);
+    ours && !environment.keys().any(|name| name == "AWS_LAMBDA_EXEC_WRAPPER" || at_start(name))
+}
+
+/// What a waiting runtime is started with: what of its environment is the same for every function it [may](may_wait) serve.
+#[allow(dead_code, reason = "asked by the pools, which are on their way")]
+pub(crate) fn of_waiting(runtime: &Runtime) -> Vec<(String, String)> {
+    defaults(runtime).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -176,5 +201,40 @@ mod tests {
             command(&function, Some(&python), ""),
             ["/opt/wrap", "/usr/bin/python3.12", "-s", "-u", "/var/runtime/python/bootstrap.py"]
         );
+    }
+
+    #[test]
+    fn what_a_start_alone_can_obey_keeps_a_function_from_a_waiting_runtime() {
+        let with = |runtime: Runtime, name: &str| {
+            may_wait(&runtime, &[(name.to_owned(), "1".to_owned())].into_iter().collect::<BTreeMap<_, _>>())
+        };
+        let (python, node) = (Runtime::Python { minor: 12 }, Runtime::Node { major: 22 });
+        for name in ["MINE", "TZ", "PATH", "HOME", "PYTHONPATH", "NODE_PATH", "NODE_ENV", "SSL_CERT_FILE", "TMPDIR"] {
+            assert!(with(python.clone(), name) && with(node.clone(), name), "{name}");
+        }
+        for name in [
+            "AWS_LAMBDA_EXEC_WRAPPER",
+            "LD_PRELOAD",
+            "LD_LIBRARY_PATH",
+            "LANG",
+            "LC_ALL",
+            "LANGUAGE",
+            "MALLOC_ARENA_MAX",
+            "GLIBC_TUNABLES",
+            "PYTHONHASHSEED",
+            "PYTHONUTF8",
+            "NODE_OPTIONS",
+            "NODE_EXTRA_CA_CERTS",
+            "UV_THREADPOOL_SIZE",
+            "OPENSSL_CONF",
+        ] {
+            assert!(!with(python.clone(), name) && !with(node.clone(), name), "{name}");
+        }
+        assert!(
+            !may_wait(&version(0, 128).runtime, &BTreeMap::new()),
+            "a bootstrap of the function's own does not wait"
+        );
+        let names: Vec<String> = of_waiting(&python).into_iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"LD_LIBRARY_PATH".to_owned()) && !names.contains(&"AWS_REGION".to_owned()));
     }
 }

@@ -64,6 +64,9 @@ pub struct BlankSpec {
     pub id: InstanceId,
     /// Read-only mounts that every function may see, e.g. at `/var/runtime` and the interpreter's own prefix.
     pub mounts: Vec<Mount>,
+    /// The memory that a runtime started here takes the machine to have until it has an order. Node.js makes its heap accordingly, once, so a
+    /// waiting one should serve functions of this size only.
+    pub memory_mib: u32,
 }
 
 /// What a blank cell becomes: the part of a [`CellSpec`] that is a function's.

@@ -61,6 +61,8 @@ pub(crate) struct Build {
     pub port: u16,
     /// Whether to make the device that leads out.
     pub device: Device,
+    /// What `/proc/meminfo` shows from the beginning.
+    pub memory_mib: u32,
     /// Whose the cell is; none: blank.
     pub special: Option<Special>,
     pub without: Without,

@@ -17,9 +17,7 @@ const JSON_ = 0xa55a0002;
 const HEAD_BYTES = 16;
 const LEVELS = { TRACE: 4, DEBUG: 8, INFO: 12, WARN: 16, ERROR: 20, FATAL: 24 };
 
-const asJson = process.env.AWS_LAMBDA_LOG_FORMAT?.toUpperCase() === 'JSON';
-const lowest = LEVELS[process.env.AWS_LAMBDA_LOG_LEVEL?.toUpperCase()] ?? LEVELS.TRACE;
-
+let asJson = false;
 let requestId;
 let tenantId;
 let write = writeLine;
@@ -27,6 +25,8 @@ let write = writeLine;
 /** Replaces the methods of `console`. `id` stands for the request while there is none. */
 function patchConsole(id) {
     requestId = id;
+    asJson = process.env.AWS_LAMBDA_LOG_FORMAT?.toUpperCase() === 'JSON';
+    const lowest = LEVELS[process.env.AWS_LAMBDA_LOG_LEVEL?.toUpperCase()] ?? LEVELS.TRACE;
     const descriptor = Number.parseInt(process.env._LAMBDA_TELEMETRY_LOG_FD, 10);
     delete process.env._LAMBDA_TELEMETRY_LOG_FD;
     if (descriptor >= 0) {

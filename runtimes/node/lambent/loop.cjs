@@ -15,6 +15,7 @@
  *     logs       `console`, and the framed channel that keeps an entry of several lines one event
  *     idle       what to do when the event loop has nothing left
  *     store      `awslambda.InvokeStore`
+ *     waiting    a process that is started before it is known which function it serves
  */
 
 const { Client } = require('./client.cjs');

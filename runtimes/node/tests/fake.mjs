@@ -9,6 +9,9 @@ import { fileURLToPath } from 'node:url';
 
 const BOOTSTRAP = fileURLToPath(new URL('../bootstrap.cjs', import.meta.url));
 
+/** Whether runtimes are started before they are told what to serve. */
+const waits = process.env.LAMBENT_TEST_WAITS === '1';
+
 /** Items that are pushed and, now or later, taken. */
 class Queue {
     #items = [];
@@ -62,18 +65,21 @@ export async function runtime({ files, handler = 'app.handler', environment = {}
     });
     server.listen(0, '127.0.0.1');
     await once(server, 'listening');
+    const env = {
+        PATH: process.env.PATH,
+        AWS_LAMBDA_RUNTIME_API: `127.0.0.1:${server.address().port}`,
+        LAMBDA_TASK_ROOT: folder,
+        _HANDLER: handler,
+        ...environment,
+    };
+    const own = { _LAMBDA_TELEMETRY_LOG_FD: '3' };
     const child = spawn(process.execPath, [BOOTSTRAP], {
-        cwd: folder,
-        env: {
-            PATH: process.env.PATH,
-            AWS_LAMBDA_RUNTIME_API: `127.0.0.1:${server.address().port}`,
-            LAMBDA_TASK_ROOT: folder,
-            _HANDLER: handler,
-            _LAMBDA_TELEMETRY_LOG_FD: '3',
-            ...environment,
-        },
-        stdio: ['ignore', 'pipe', 'pipe', 'pipe'],
+        cwd: waits ? '/' : folder,
+        env: waits ? { ...own, STALE: '1', _LAMBENT_ORDER_FD: '4' } : { ...env, ...own },
+        stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
     });
+    child.stdio[4].on('error', () => {}).resume(); // a runtime that does not wait never reads it
+    child.stdio[4].end(waits ? JSON.stringify({ env, cwd: folder }) : '');
     const exited = once(child, 'close').then(([status]) => status);
     exited.then((status) => outcomes.push({ kind: 'exit', status }));
     const kept = [1, 2, 3].map((stream) => collect(child.stdio[stream]));

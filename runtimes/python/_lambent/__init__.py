@@ -13,4 +13,5 @@ start.
     logs      where log records and errors go: a framed channel, which keeps a record of several lines one event
     records   the `logging` module with AWS's formats
     late      sets that up only once a handler imports `logging`
+    waiting   a process that is started before it is known which function it serves
 """

@@ -27,12 +27,14 @@ sink = None
 request_id = ""
 tenant_id = None
 
-as_json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
+# Whether records and errors are JSON.
+as_json = False
 
 
 def open_channel():
-    """Finds out where records go."""
-    global sink
+    """Finds out where records go, and in which format."""
+    global as_json, sink
+    as_json = os.environ.get("AWS_LAMBDA_LOG_FORMAT", "").upper() == "JSON"
     descriptor = os.environ.pop("_LAMBDA_TELEMETRY_LOG_FD", None)
     sink = _Printed() if descriptor is None else _Framed(int(descriptor))
 

@@ -11,7 +11,7 @@ import sys
 from . import faults
 
 # AWS writes non-ASCII characters as they are from Python 3.12 on, and as \u escapes before.
-_ESCAPED_UNTIL = ("3.8", "3.9", "3.10", "3.11")
+_ESCAPED_IN = frozenset("AWS_Lambda_python" + version for version in ("3.8", "3.9", "3.10", "3.11"))
 _SCALARS = frozenset((str, int, float, bool, type(None)))
 
 JSON = b"application/json"
@@ -69,10 +69,8 @@ def encode(value, errors="strict"):
 class _Encoder(json.JSONEncoder):
     """Adds what `json` refuses. `numbers` finds the marks that stand for decimals, once there is one."""
 
-    escape = os.environ.get("AWS_EXECUTION_ENV", "") in ["AWS_Lambda_python" + version for version in _ESCAPED_UNTIL]
-
     def __init__(self):
-        super().__init__(ensure_ascii=self.escape)
+        super().__init__(ensure_ascii=os.environ.get("AWS_EXECUTION_ENV") in _ESCAPED_IN)
         self.numbers = None
 
     def default(self, o):

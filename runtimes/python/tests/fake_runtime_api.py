@@ -130,14 +130,22 @@ class _Handler(BaseHTTPRequestHandler):
 class RunningRuntime:
     """A runtime process under a fake Runtime API."""
 
-    def __init__(self, command, environment, cwd, telemetry):
+    def __init__(self, command, environment, cwd, telemetry, waits=False):
         self.api = FakeRuntimeApi()
         self._stdout, self._stderr, self._frames = [], [], []
         self._telemetry_fd, writer = os.pipe() if telemetry else (None, None)
         if telemetry:
             os.set_inheritable(writer, True)
-            environment = dict(environment, _LAMBDA_TELEMETRY_LOG_FD=str(writer))
+        own = {"_LAMBDA_TELEMETRY_LOG_FD": str(writer)} if telemetry else {}
         environment = dict(environment, AWS_LAMBDA_RUNTIME_API=self.api.address)
+        order, order_writer = os.pipe() if waits else (None, None)
+        if waits:
+            os.write(order_writer, json.dumps({"env": environment, "cwd": cwd}).encode())
+            os.close(order_writer)
+            os.set_inheritable(order, True)
+            own.update(_LAMBENT_ORDER_FD=str(order), STALE="1")
+            environment, cwd = {"LANG": "en_US.UTF-8", "TZ": ":UTC"}, "/"
+        environment = dict(environment, **own)
         self.process = subprocess.Popen(
             command,
             env=environment,
@@ -145,8 +153,10 @@ class RunningRuntime:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=[writer] if telemetry else [],
+            pass_fds=[descriptor for descriptor in (writer, order) if descriptor is not None],
         )
+        if waits:
+            os.close(order)
         if telemetry:
             os.close(writer)
         self._readers = [
@@ -235,9 +245,10 @@ def lambda_environment(task_root, handler, **more):
 
 
 @contextlib.contextmanager
-def running(command, task_root, handler, telemetry=False, **environment):
-    """A runtime that serves `handler` of the code in `task_root`."""
-    runtime = RunningRuntime(command, lambda_environment(task_root, handler, **environment), str(task_root), telemetry)
+def running(command, task_root, handler, telemetry=False, waits=False, **environment):
+    """A runtime that serves `handler` of the code in `task_root`; one that `waits` is told so after it has started."""
+    environment = lambda_environment(task_root, handler, **environment)
+    runtime = RunningRuntime(command, environment, str(task_root), telemetry, waits)
     try:
         yield runtime
     finally:

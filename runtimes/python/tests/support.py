@@ -13,11 +13,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import fake_runtime_api  # noqa: E402 - found through the line above
 
 
+# Whether runtimes are started before they are told what to serve.
+waits = False
+
+
 @contextlib.contextmanager
 def runtime(code, handler="app.handler", telemetry=False, **environment):
     """Our runtime with `code` as `app.py`."""
     with tempfile.TemporaryDirectory() as folder:
         (pathlib.Path(folder) / "app.py").write_text(textwrap.dedent(code), encoding="utf-8")
         command = [sys.executable, "-s", "-u", str(BOOTSTRAP)]
-        with fake_runtime_api.running(command, folder, handler, telemetry, **environment) as running:
+        with fake_runtime_api.running(command, folder, handler, telemetry, waits, **environment) as running:
             yield running

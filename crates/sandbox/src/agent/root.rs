@@ -108,8 +108,7 @@ impl Parts {
             std::fs::create_dir_all(staged(directory))?;
         }
         etc::write(&staged("etc"), order)?;
-        // Written when it is known.
-        std::fs::write(staged(MEMINFO), "")?;
+        std::fs::write(staged(MEMINFO), etc::meminfo(order.memory_mib))?;
         for (target, part) in &self.parts {
             part.attach(&staged(target)).map_err(|error| at(target, error))?;
         }

@@ -210,7 +210,7 @@ fn trial(cells: &Cells, network: Network) -> Result<(), Error> {
         let runtime = runtime.map_err(crate::error::step("start a runtime"))?;
         runtime.block_on(async {
             let trial = Cells::new(config)?;
-            let cell = trial.make(InstanceId::random(), &[], Some(&whose)).await?;
+            let cell = trial.make(InstanceId::random(), &[], super::Whose::Somebodys(whose)).await?;
             cell.destroy().await;
             Ok(())
         })

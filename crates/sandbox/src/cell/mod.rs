@@ -54,8 +54,8 @@ use remains::Remains;
 const OVERHEAD_MIB: u32 = 8;
 /// Size of `/dev/shm`, on top of memory. Lambda has none at all; Python's and Node's libraries use a little.
 const SHARED_MIB: u32 = 16;
-/// What a blank cell may use: a runtime that loads itself and waits.
-static BLANK: Specialisation = Specialisation {
+/// What a blank cell may use, for a runtime that loads itself and waits, whatever memory it is told there is.
+const BLANK: Specialisation = Specialisation {
     mounts: Vec::new(),
     memory_mib: 512,
     milli_cpus: 2000,
@@ -150,7 +150,14 @@ impl Cells {
         Err(step("ask the nursery for an agent")(last))
     }
 
-    fn order(&self, mounts: &[Mount], whose: Option<&Specialisation>, remains: &Remains) -> Build {
+    fn order(&self, mounts: &[Mount], whose: &Whose, remains: &Remains) -> Build {
+        let (device, memory_mib, special) = match whose {
+            Whose::Nobodys { memory_mib } => (Device::IfPossible, *memory_mib, None),
+            Whose::Somebodys(what) => {
+                let device = if what.network == Network::Internet { Device::Yes } else { Device::No };
+                (device, what.memory_mib, Some(special(what)))
+            }
+        };
         Build {
             join: remains.group.as_ref().map(cgroup::Group::join_files).unwrap_or_default(),
             uid: UID_INSIDE,
@@ -160,12 +167,9 @@ impl Cells {
             shared_mib: SHARED_MIB,
             // On the node's own network the usual port may be taken.
             port: if self.without.keeps(Lowered::Network) { RUNTIME_API_PORT } else { 0 },
-            device: match whose.map(|whose| whose.network) {
-                None => Device::IfPossible,
-                Some(Network::Internet) => Device::Yes,
-                Some(Network::None) => Device::No,
-            },
-            special: whose.map(special),
+            device,
+            memory_mib,
+            special,
             without: self.without,
         }
     }
@@ -177,18 +181,16 @@ impl Cells {
     }
 
     /// Makes a cell: somebody's, or blank.
-    async fn make(
-        &self,
-        id: InstanceId,
-        mounts: &[Mount],
-        whose: Option<&Specialisation>,
-    ) -> Result<Arc<dyn Cell>, Error> {
+    async fn make(&self, id: InstanceId, mounts: &[Mount], whose: Whose) -> Result<Arc<dyn Cell>, Error> {
         let ids = self
             .ids
             .as_ref()
             .map_err(|reason| Error::BarrierUnavailable { barrier: barriers::USER, advice: reason.clone() })?;
         let mut remains = Remains::default();
-        let limits = whose.unwrap_or(&BLANK);
+        let (limits, blank) = match &whose {
+            Whose::Nobodys { .. } => (&BLANK, true),
+            Whose::Somebodys(what) => (what, false),
+        };
         let lease = ids.lease().map_err(step("lease user ids"))?;
         let user = lease.ids();
         remains.ids = Some(lease);
@@ -197,12 +199,12 @@ impl Cells {
         let (nursery, channel) = self.bear(user).await?;
         let (pid, agent) = born(&channel).await?;
         remains.agent = Some(agent);
-        let order = ToAgent::Build(Box::new(self.order(mounts, whose, &remains)));
+        let order = ToAgent::Build(Box::new(self.order(mounts, &whose, &remains)));
         channel.send(&order, &[]).await.map_err(step("send the order"))?;
         let Ready { listener, scratch, device } = ready(&channel).await?;
-        let mut blank = Blank { device, egress: self.config.egress.clone(), without: self.without };
-        if whose.is_some() {
-            remains.egress = blank.serve_device()?;
+        let mut parts = Blank { device, egress: self.config.egress.clone(), without: self.without };
+        if !blank {
+            remains.egress = parts.serve_device()?;
         }
         let memory = Memory::new(remains.group.clone(), pid, scratch, limits.memory_mib);
         let memory = memory.map_err(step("open the memory gauge"))?;
@@ -211,17 +213,12 @@ impl Cells {
         tokio::spawn(shared.clone().receive());
         let listener = std::sync::Mutex::new(Some(listener.into()));
         let remains = tokio::sync::Mutex::new(Some(remains));
-        let phase = if whose.is_none() { Phase::Blank(blank) } else { Phase::Somebodys };
+        let phase = if blank { Phase::Blank(parts) } else { Phase::Somebodys };
         Ok(Arc::new(LiveCell { id, listener, shared, phase: std::sync::Mutex::new(phase), remains, nursery }))
     }
 
     /// The same within reason.
-    async fn make_soon(
-        &self,
-        id: InstanceId,
-        mounts: &[Mount],
-        whose: Option<&Specialisation>,
-    ) -> Result<Arc<dyn Cell>, Error> {
+    async fn make_soon(&self, id: InstanceId, mounts: &[Mount], whose: Whose) -> Result<Arc<dyn Cell>, Error> {
         let begin = Instant::now();
         let cgroups = self.cgroups.as_ref().map_or("none", |cgroups| cgroups.tree.version());
         let Ok(cell) = tokio::time::timeout(self.config.patience, self.make(id, mounts, whose)).await else {
@@ -230,9 +227,15 @@ impl Cells {
             return Err(step("make the cell")(io::ErrorKind::TimedOut.into()));
         };
         let cell = cell?;
-        tracing::trace!(cell = %id, cgroups, blank = whose.is_none(), took = ?begin.elapsed(), "made a cell");
+        tracing::trace!(cell = %id, cgroups, took = ?begin.elapsed(), "made a cell");
         Ok(cell)
     }
+}
+
+/// Whose a cell is to be from the beginning.
+enum Whose {
+    Nobodys { memory_mib: u32 },
+    Somebodys(Specialisation),
 }
 
 /// What the agent must know of whose the cell is; the mounts come along.
@@ -256,11 +259,11 @@ impl Sandbox for Cells {
         let CellSpec { id, mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network } = spec;
         // Its mounts are known at once and go in with all others.
         let whose = Specialisation { mounts: Vec::new(), memory_mib, milli_cpus, ephemeral_mib, processes, network };
-        self.make_soon(id, &mounts, Some(&whose)).await
+        self.make_soon(id, &mounts, Whose::Somebodys(whose)).await
     }
 
     async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error> {
-        self.make_soon(spec.id, &spec.mounts, None).await
+        self.make_soon(spec.id, &spec.mounts, Whose::Nobodys { memory_mib: spec.memory_mib }).await
     }
 
     async fn recover(&self) -> Result<usize, Error> {

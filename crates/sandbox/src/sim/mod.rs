@@ -85,7 +85,7 @@ impl Sandbox for Sim {
 
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
         let CellSpec { id, mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network } = spec;
-        let cell = self.make(BlankSpec { id, mounts: Vec::new() })?;
+        let cell = self.make(BlankSpec { id, mounts: Vec::new(), memory_mib })?;
         cell.specialise(Specialisation { mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network }).await?;
         Ok(cell)
     }

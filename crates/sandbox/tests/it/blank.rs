@@ -35,7 +35,7 @@ promises!(
 );
 
 async fn blank(bench: &Bench) -> Arc<dyn Cell> {
-    bench.sandbox.blank(BlankSpec { id: InstanceId::random(), mounts: Vec::new() }).await.unwrap()
+    bench.sandbox.blank(BlankSpec { id: InstanceId::random(), mounts: Vec::new(), memory_mib: 512 }).await.unwrap()
 }
 
 fn somebodys(mounts: Vec<Mount>) -> Specialisation {

@@ -83,7 +83,7 @@ impl Sandbox for ByBlank {
 
     async fn create(&self, spec: CellSpec) -> Result<Arc<dyn Cell>, Error> {
         let CellSpec { id, mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network } = spec;
-        let cell = self.0.blank(BlankSpec { id, mounts: Vec::new() }).await?;
+        let cell = self.0.blank(BlankSpec { id, mounts: Vec::new(), memory_mib: 512 }).await?;
         let what = Specialisation { mounts, memory_mib, milli_cpus, ephemeral_mib, processes, network };
         cell.specialise(what).await?;
         Ok(cell)
