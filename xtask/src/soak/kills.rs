@@ -41,7 +41,7 @@ pub struct KillsArgs {
 /// Calls of the soak that every change must pass.
 const SMALL: u64 = 600;
 /// An idle container's life here: short, so that ends by idleness happen among the calls as well.
-const IDLE: &str = "fleet.idle=2s";
+const IDLE: &str = "fleet.idle=1s";
 /// Calls before any harm, for each client: enough that every function has had as many containers as it will ever have.
 const WARM_UP_CALLS: u64 = 40;
 
