@@ -57,11 +57,19 @@ pub fn run(args: &KillsArgs) -> Result<()> {
 pub fn small() -> Result<Outcome> {
     run::cargo(&["build", "--quiet", "--package", "lambent"])?;
     let binary = run::target().join("debug/lambent");
-    if !run::is_root() && !run::command(&binary).arg("doctor").output()?.status.success() {
-        return Ok(Outcome::Skipped("this host cannot isolate: `lambent doctor` says why".to_owned()));
+    if !run::is_root() && !can_run(&binary)? {
+        return Ok(Outcome::Skipped(
+            "an ordinary user cannot run functions with a network here: see `lambent doctor`".to_owned(),
+        ));
     }
     run(&KillsArgs { json: false, calls: SMALL, seed: 1, binary: Some(binary) })?;
     Ok(Outcome::Passed)
+}
+
+/// Whether a node of an ordinary user can make cells, and give them the network that functions have unless told otherwise.
+fn can_run(binary: &Path) -> Result<bool> {
+    let device = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    Ok(device.is_ok() && run::command(binary).arg("doctor").output()?.status.success())
 }
 
 fn soak(binary: &Path, total: u64, seed: u64) -> Result<Findings> {
