@@ -4,6 +4,8 @@
 
 mod query;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -219,31 +221,42 @@ fn append_all(db: &mut Connection, appends: Vec<(Vec<NewLogEvent>, i64, Reply<()
 }
 
 fn append(db: &Connection, events: &[NewLogEvent], ingested: i64) -> rusqlite::Result<()> {
-    // Events come in runs of one stream; the ids of the last one are at hand for the next.
-    let mut last: Option<(&str, &str, i64, i64)> = None;
+    let mut streams: HashMap<(&str, &str), Appended> = HashMap::new();
     let mut insert =
         db.prepare_cached("INSERT INTO event (log_group, stream, at, ingested, message) VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    let mut extend = db.prepare_cached(
-        "UPDATE stream SET first = min(coalesce(first, ?2), ?2), last = max(coalesce(last, ?2), ?2) WHERE id = ?1",
-    )?;
-    let mut count = db.prepare_cached("UPDATE log_group SET bytes = bytes + ?2 WHERE id = ?1")?;
     for event in events {
         let at = nanos(event.at);
-        let (group, stream) = match last {
-            Some((group, stream, group_id, stream_id)) if group == event.group && stream == event.stream => {
-                (group_id, stream_id)
-            }
-            _ => {
+        let to = match streams.entry((&event.group, &event.stream)) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(none) => {
                 make_group(db, &event.group, at)?;
-                stream_of(db, &event.group, &event.stream, at)?
+                let (group, stream) = stream_of(db, &event.group, &event.stream, at)?;
+                none.insert(Appended { group, stream, first: at, last: at, bytes: 0 })
             }
         };
-        last = Some((&event.group, &event.stream, group, stream));
-        insert.execute(params![group, stream, at, ingested, event.message])?;
-        extend.execute([stream, at])?;
-        count.execute(params![group, event.message.len() + OVERHEAD])?;
+        insert.execute(params![to.group, to.stream, at, ingested, event.message])?;
+        to.first = to.first.min(at);
+        to.last = to.last.max(at);
+        to.bytes += event.message.len() + OVERHEAD;
+    }
+    let mut extend = db.prepare_cached(
+        "UPDATE stream SET first = min(coalesce(first, ?2), ?2), last = max(coalesce(last, ?3), ?3) WHERE id = ?1",
+    )?;
+    let mut count = db.prepare_cached("UPDATE log_group SET bytes = bytes + ?2 WHERE id = ?1")?;
+    for Appended { group, stream, first, last, bytes } in streams.into_values() {
+        extend.execute([stream, first, last])?;
+        count.execute(params![group, bytes])?;
     }
     Ok(())
+}
+
+/// What a batch adds to one stream, so that stream and group are written once a batch and not once a line.
+struct Appended {
+    group: i64,
+    stream: i64,
+    first: i64,
+    last: i64,
+    bytes: usize,
 }
 
 fn make_group(db: &Connection, group: &str, at: i64) -> rusqlite::Result<bool> {
