@@ -125,6 +125,9 @@ def observe(command, case, task_root):
             seen["outcomes"].append(shown(outcome))
             if outcome.kind == "exit":
                 break
+        else:
+            if case.events:
+                runtime.settle(len(case.events))
         if not case.events:
             outcome = runtime.outcome()
             seen["outcomes"].append(shown(outcome))

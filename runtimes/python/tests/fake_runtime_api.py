@@ -47,6 +47,7 @@ class FakeRuntimeApi:
     def __init__(self):
         self._events = queue.Queue()
         self.outcomes = queue.Queue()
+        self.polls = queue.Queue()
         handler = type("Handler", (_Handler,), {"api": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         self.address = "127.0.0.1:{}".format(self._server.server_address[1])
@@ -69,6 +70,7 @@ class FakeRuntimeApi:
         return request_id
 
     def next_event(self):
+        self.polls.put(None)
         return self._events.get()
 
     def close(self):
@@ -182,6 +184,12 @@ class RunningRuntime:
 
     def _report_exit(self):
         self.api.outcomes.put(Outcome("exit", exit_status=self.process.wait()))
+        self.api.polls.put(None)
+
+    def settle(self, answered):
+        """Waits until the runtime asks for the event after `answered` ones, or ends: until then it may still log."""
+        for _ in range(answered + 1):
+            self.api.polls.get(timeout=_LIMIT_SECONDS)
 
     def invoke(self, event=None, raw=None, headers=None):
         """Sends one event and waits for what comes of it."""

@@ -68,8 +68,9 @@ impl Meters {
     }
 }
 
-/// How old a reading of memory may be before another is taken. Reading costs a few system calls; the peak only ever grows.
-const FRESH: Duration = Duration::from_millis(100);
+/// How old a reading of memory may be before another is taken. Reading costs several system calls; the peak only ever grows, and the
+/// sandbox itself looks at it more often.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// The most memory a container has used.
 #[derive(Debug, Default)]

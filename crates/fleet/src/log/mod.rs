@@ -40,6 +40,8 @@ pub(crate) struct ContainerLog {
     /// The end of the running call's log, where its caller wants it.
     tail: Option<Tail>,
     api: Option<Arc<RuntimeApi>>,
+    /// When the last line was written.
+    last: Timestamp,
 }
 
 impl ContainerLog {
@@ -47,7 +49,7 @@ impl ContainerLog {
     pub(crate) fn new(writer: LogWriter, function: &FunctionVersion, now: Timestamp) -> Self {
         let day = now.strftime("%Y/%m/%d");
         let stream = format!("{day}/[{}]{}", function.version, Uuid::new_v4().simple());
-        Self { writer, logging: function.logging.clone(), stream, tail: None, api: None }
+        Self { writer, logging: function.logging.clone(), stream, tail: None, api: None, last: now }
     }
 
     /// The stream's name.
@@ -82,7 +84,7 @@ impl ContainerLog {
 
     /// A line that the function or an extension wrote.
     pub(crate) fn line(&mut self, source: Source, line: Line, now: Timestamp) {
-        let at = line.at.unwrap_or(now);
+        let at = in_order(line.at, self.last, now);
         if let Some(api) = &self.api {
             match source {
                 Source::Function => api.function_line(at, line.text.clone()),
@@ -128,10 +130,33 @@ impl ContainerLog {
     }
 
     fn write(&mut self, at: Timestamp, message: String) {
+        self.last = self.last.max(at);
         if let Some(tail) = &mut self.tail {
             tail.push(&message);
         }
         let (group, stream) = (self.logging.group.clone(), self.stream.clone());
         self.writer.push(NewLogEvent { group, stream, at, message });
+    }
+}
+
+/// When a line was written: as its writer says, but not before the line ahead of it, and not in the future. Readers of the log sort by
+/// time, and a line of plain text has only the time at which it was read.
+fn in_order(said: Option<Timestamp>, last: Timestamp, now: Timestamp) -> Timestamp {
+    said.unwrap_or(now).max(last).min(now.max(last))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_keep_their_order_whatever_time_they_say() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(in_order(None, at(1), at(3)), at(3));
+        assert_eq!(in_order(Some(at(2)), at(1), at(3)), at(2));
+        assert_eq!(in_order(Some(at(2)), at(3), at(4)), at(3), "it was written after a line read at 3");
+        assert_eq!(in_order(Some(at(900)), at(1), at(3)), at(3), "a function cannot write into the future");
+        assert_eq!(in_order(None, at(5), at(3)), at(5), "a clock set back does not turn the log around");
     }
 }
