@@ -1,17 +1,13 @@
-//! The load: clients that each keep one connection and send the next call when the last one is answered.
+//! The load: clients that each keep one connection and send the next call when the last one is answered. They are as bare as can be,
+//! because whatever they take is in the figures of both servers.
 
-use std::net::SocketAddr;
-use std::rc::Rc;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request};
-use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
+use http::{HeaderValue, Method, Request};
 use lambent_policy::sigv4::{self, Signer};
-use tokio::net::TcpStream;
 
 use super::servers::Key;
 
@@ -20,6 +16,9 @@ const EVENT: &[u8] = br#"{"key1":"value1","key2":"value2"}"#;
 
 /// A part of it that comes back whoever serialises it.
 const ECHOED: &[u8] = br#""value2""#;
+
+/// The header of an answer whose function failed.
+const FAILED: &[u8] = b"\r\nx-amz-function-error:";
 
 /// Where to call, and as whom.
 #[derive(Clone)]
@@ -33,17 +32,21 @@ pub struct Target {
 }
 
 impl Target {
-    /// A request, signed now.
-    fn request(&self) -> Result<Request<Full<Bytes>>> {
-        let body = Bytes::from_static(EVENT);
+    /// A request, signed now, as it goes over the wire.
+    fn request(&self) -> Result<Vec<u8>> {
         let uri = format!("http://{}{}", self.address, self.path);
         let (mut head, ()) = Request::builder().method(Method::POST).uri(uri).body(())?.into_parts();
         match &self.key {
-            Some(key) => sigv4::sign(&mut head, &body, signer(key)),
+            Some(key) => sigv4::sign(&mut head, EVENT, signer(key)),
             None => _ = head.headers.insert(http::header::HOST, HeaderValue::from_str(&self.address.to_string())?),
         }
-        head.uri = self.path.parse()?;
-        Ok(Request::from_parts(head, Full::new(body)))
+        let mut wire = format!("POST {} HTTP/1.1\r\n", self.path).into_bytes();
+        for (name, value) in &head.headers {
+            wire.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+        }
+        wire.extend(format!("content-length: {}\r\n\r\n", EVENT.len()).bytes());
+        wire.extend(EVENT);
+        Ok(wire)
     }
 }
 
@@ -53,90 +56,100 @@ pub fn signer(key: &Key) -> Signer<'_> {
     Signer { access_key_id, secret, session_token: None, region, service: "lambda", at: jiff::Timestamp::now() }
 }
 
-/// One client's connection.
-pub struct Client {
-    sender: SendRequest<Full<Bytes>>,
+/// How long a signed request is sent again; the server takes it for five minutes.
+const SIGNED_FOR: Duration = Duration::from_secs(60);
+/// Room for the answer.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+/// One client: a socket and a buffer, so that what is measured is the server.
+struct Client<'a> {
+    target: &'a Target,
+    socket: TcpStream,
+    request: Vec<u8>,
+    signed_at: Instant,
+    buffer: Vec<u8>,
 }
 
-impl Client {
-    /// Connects; inside a `LocalSet`, on which the connection lives.
-    pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let socket = TcpStream::connect(address).await.context("cannot connect")?;
+impl<'a> Client<'a> {
+    fn connect(target: &'a Target) -> Result<Self> {
+        let socket = TcpStream::connect(target.address).context("cannot connect")?;
         socket.set_nodelay(true)?;
-        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
-        tokio::task::spawn_local(async move { drop(connection.await) });
-        Ok(Self { sender })
-    }
-
-    /// Sends a request and waits for the whole answer.
-    pub async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(http::response::Parts, Bytes)> {
-        self.sender.ready().await?;
-        let (head, body) = self.sender.send_request(request).await?.into_parts();
-        Ok((head, body.collect().await?.to_bytes()))
+        let request = target.request()?;
+        Ok(Self { target, socket, request, signed_at: Instant::now(), buffer: vec![0; ANSWER_BYTES] })
     }
 
     /// Sends one call; the time from its first byte to the last of the answer.
-    async fn call(&mut self, request: Request<Full<Bytes>>) -> Result<Duration> {
+    fn call(&mut self) -> Result<Duration> {
+        if self.signed_at.elapsed() > SIGNED_FOR {
+            (self.request, self.signed_at) = (self.target.request()?, Instant::now());
+        }
         let begun = Instant::now();
-        let (head, body) = self.exchange(request).await?;
-        let took = begun.elapsed();
-        check(head.status, &head.headers, &body)?;
-        Ok(took)
+        self.socket.write_all(&self.request)?;
+        let mut filled = 0;
+        loop {
+            let room = self.buffer.get_mut(filled..).unwrap_or_default();
+            match self.socket.read(room)? {
+                0 => bail!("the server closed the connection, or answered more than {ANSWER_BYTES} bytes"),
+                count => filled += count,
+            }
+            let answer = self.buffer.get(..filled).unwrap_or_default();
+            if is_whole(answer)? {
+                let took = begun.elapsed();
+                check(answer)?;
+                return Ok(took);
+            }
+        }
     }
 }
 
-fn check(status: http::StatusCode, headers: &HeaderMap, body: &[u8]) -> Result<()> {
+/// Whether an answer is there to its end. Both servers say how long it is.
+fn is_whole(answer: &[u8]) -> Result<bool> {
+    let mut headers = [httparse::EMPTY_HEADER; 32];
+    let mut head = httparse::Response::new(&mut headers);
+    let httparse::Status::Complete(body) = head.parse(answer)? else { return Ok(false) };
+    let length = head.headers.iter().find(|header| header.name.eq_ignore_ascii_case("content-length"));
+    let length: usize = std::str::from_utf8(length.context("an answer without length")?.value)?.parse()?;
+    Ok(answer.len() >= body + length)
+}
+
+fn check(answer: &[u8]) -> Result<()> {
     // Both functions answer with the event; the emulator reports errors with status 200.
-    let echoed = body.windows(ECHOED.len()).any(|window| window == ECHOED);
-    if !status.is_success() || headers.contains_key("x-amz-function-error") || !echoed {
-        bail!("a call failed: {status} {}", String::from_utf8_lossy(body));
+    let echoed = answer.windows(ECHOED.len()).any(|window| window == ECHOED);
+    let failed = answer.windows(FAILED.len()).any(|window| window.eq_ignore_ascii_case(FAILED));
+    if !answer.starts_with(b"HTTP/1.1 200") || failed || !echoed {
+        bail!("a call failed: {}", String::from_utf8_lossy(answer));
     }
     Ok(())
 }
 
-fn on_one_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, work)
-}
-
 /// One client, `warm_up` calls that do not count and `calls` that do; the latter's latencies, sorted.
 pub fn latencies(target: &Target, warm_up: usize, calls: usize) -> Result<Vec<Duration>> {
-    on_one_thread(async {
-        let mut client = Client::connect(target.address).await?;
-        for _ in 0..warm_up {
-            client.call(target.request()?).await?;
-        }
-        let mut measured = Vec::with_capacity(calls);
-        for _ in 0..calls {
-            measured.push(client.call(target.request()?).await?);
-        }
-        measured.sort();
-        Ok(measured)
-    })
+    let mut client = Client::connect(target)?;
+    for _ in 0..warm_up {
+        client.call()?;
+    }
+    let mut measured = (0..calls).map(|_| client.call()).collect::<Result<Vec<_>>>()?;
+    measured.sort();
+    Ok(measured)
 }
 
-/// So many clients at once: calls per second over `counted`, after `warm_up`. Any failed call fails the bench.
+/// So many clients at once, each a thread that mostly waits: calls per second over `counted`, after `warm_up`. Any failed call fails the
+/// bench.
 pub fn throughput(target: &Target, clients: usize, warm_up: Duration, counted: Duration) -> Result<f64> {
-    on_one_thread(async {
-        let target = Rc::new(target.clone());
-        let (from, to) = (Instant::now() + warm_up, Instant::now() + warm_up + counted);
-        let mut tasks = tokio::task::JoinSet::new();
-        for _ in 0..clients {
-            let target = target.clone();
-            tasks.spawn_local(async move {
-                let mut client = Client::connect(target.address).await?;
-                let mut calls = 0_u32;
-                while Instant::now() < to {
-                    client.call(target.request()?).await?;
-                    calls += u32::from((from..to).contains(&Instant::now()));
-                }
-                anyhow::Ok(calls)
-            });
+    let (from, to) = (Instant::now() + warm_up, Instant::now() + warm_up + counted);
+    let work = || {
+        let mut client = Client::connect(target)?;
+        let mut calls = 0_u32;
+        while Instant::now() < to {
+            client.call()?;
+            calls += u32::from((from..to).contains(&Instant::now()));
         }
-        let mut calls = 0;
-        while let Some(done) = tasks.join_next().await {
-            calls += done??;
-        }
-        Ok(f64::from(calls) / counted.as_secs_f64())
-    })
+        anyhow::Ok(calls)
+    };
+    let calls = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..clients).map(|_| scope.spawn(work)).collect();
+        let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a client panicked")));
+        ended.sum::<Result<u32>>()
+    })?;
+    Ok(f64::from(calls) / counted.as_secs_f64())
 }

@@ -5,11 +5,14 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::SendRequest;
+use hyper_util::rt::TokioIo;
 use lambent_policy::sigv4;
 use serde_json::Value;
+use tokio::net::TcpStream;
 
-use crate::bench::load::{Client, signer};
+use crate::bench::load::signer;
 use crate::bench::servers::Key;
 
 /// Where to call, and as whom.
@@ -35,6 +38,29 @@ impl Answer {
     /// A header's text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// A connection that is kept between requests.
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+}
+
+impl Client {
+    /// Connects; inside a `LocalSet`, on which the connection lives.
+    async fn connect(address: SocketAddr) -> Result<Self> {
+        let socket = TcpStream::connect(address).await.context("cannot connect")?;
+        socket.set_nodelay(true)?;
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(socket)).await?;
+        tokio::task::spawn_local(async move { drop(connection.await) });
+        Ok(Self { sender })
+    }
+
+    /// Sends a request and waits for the whole answer.
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<(http::response::Parts, Bytes)> {
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        Ok((head, body.collect().await?.to_bytes()))
     }
 }
 
