@@ -2,6 +2,7 @@
 
 pub mod install;
 pub mod load;
+mod relay;
 mod report;
 pub mod servers;
 mod warm;

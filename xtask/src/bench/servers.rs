@@ -15,7 +15,7 @@ use super::install::Function;
 const START_WITHIN: Duration = Duration::from_secs(30);
 
 /// A process that is killed when nobody needs it any more.
-struct Process(Child);
+pub struct Process(pub Child);
 
 impl Drop for Process {
     fn drop(&mut self) {

@@ -3,6 +3,8 @@
 //! Both run the same `bootstrap` of the same directory. What differs is what each is: Lambent checks a signature on every call and
 //! keeps the function in a cell; the emulator does neither, serves one call at a time and dies on a second at once, so it is measured
 //! with one client only. Runs alternate, so that a machine that slows down slows both.
+//!
+//! A second comparison says how much of a call is anybody's doing at all: a [`Relay`] between client and function that does nothing else.
 
 use std::time::Duration;
 
@@ -10,6 +12,7 @@ use anyhow::Result;
 
 use super::install::{self, Function};
 use super::load::{self, Target};
+use super::relay::Relay;
 use super::report::{self, Metric};
 use super::servers::{Emulator, Lambent};
 
@@ -51,6 +54,7 @@ struct Case {
     function: Function,
     lambent: Alone,
     emulator: Alone,
+    relay: Alone,
     /// Lambent's calls per second for each of [`CROWDS`].
     crowds: Vec<Vec<f64>>,
 }
@@ -75,17 +79,20 @@ pub fn run(args: &WarmArgs) -> Result<()> {
             eprintln!("turn {turn} of {}: {}", args.runs, case.function.case);
             case.emulator(&Emulator::start(&emulator, &case.function)?, args.calls)?;
             case.lambent(&Lambent::start(&lambent)?, args.calls)?;
+            case.relay(&Relay::start(&case.function)?, args.calls)?;
         }
     }
+    let bare: Vec<Metric> = cases.iter().flat_map(Case::beside_relay).collect();
     let metrics: Vec<Metric> = cases.into_iter().flat_map(Case::metrics).collect();
     report::print("warm", "aws-lambda-rie", &metrics, args.json);
+    report::print("warm", "bare-relay", &bare, args.json);
     Ok(())
 }
 
 impl Case {
     fn new(function: Function) -> Self {
-        let (lambent, emulator) = (Alone::default(), Alone::default());
-        Self { function, lambent, emulator, crowds: vec![Vec::new(); CROWDS.len()] }
+        let (lambent, emulator, relay) = Default::default();
+        Self { function, lambent, emulator, relay, crowds: vec![Vec::new(); CROWDS.len()] }
     }
 
     fn emulator(&mut self, emulator: &Emulator, calls: usize) -> Result<()> {
@@ -93,6 +100,10 @@ impl Case {
         self.emulator.measure(&Target { address: emulator.address, path, key: None }, calls)?;
         self.emulator.memory.push(emulator.resident_mib()?);
         Ok(())
+    }
+
+    fn relay(&mut self, relay: &Relay, calls: usize) -> Result<()> {
+        self.relay.measure(&Target { address: relay.address, path: "/".to_owned(), key: None }, calls)
     }
 
     fn lambent(&mut self, node: &Lambent, calls: usize) -> Result<()> {
@@ -109,6 +120,14 @@ impl Case {
             rates.push(load::throughput(&target("crowd"), clients, WARM_UP, COUNTED)?);
         }
         Ok(())
+    }
+
+    fn beside_relay(&self) -> Vec<Metric> {
+        let metric = |name: &str, lambent: &[f64], peer: &[f64]| {
+            let (case, name) = (self.function.case, name.to_owned());
+            Metric { case, name, unit: "ms", lambent: lambent.to_vec(), peer: peer.to_vec() }
+        };
+        vec![metric("p50", &self.lambent.p50, &self.relay.p50), metric("p99", &self.lambent.p99, &self.relay.p99)]
     }
 
     fn metrics(self) -> Vec<Metric> {
