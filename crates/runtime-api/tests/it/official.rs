@@ -134,6 +134,28 @@ async fn streams_to_streaming_and_to_buffered_callers() {
     assert_eq!(mode, ResponseMode::Streaming);
 }
 
+/// The crate announces trailers and then writes them as one more piece of the stream, which AWS passes on like any other.
+#[tokio::test]
+async fn a_stream_that_fails_ends_with_what_the_crate_says_of_it() {
+    let Some(running) = start().await else { return };
+    let event = json!({"do": "stream-error", "bytes": 10});
+    let invoke = Invoke { mode: ResponseMode::Streaming, ..invocation(event.to_string()) };
+    let InFlight { response, idle, .. } = running.served.api.invoke(invoke);
+    let Response::Success { body: Body::Stream(mut stream), .. } = within(response).await.unwrap() else {
+        panic!("no stream")
+    };
+    let mut all = Vec::new();
+    while let Some(piece) = within(stream.recv()).await {
+        all.extend_from_slice(&piece.unwrap());
+    }
+    let text = String::from_utf8(all).unwrap();
+    let (_, said) = text.split_once("\0\0\0\0\0\0\0\0xxxxxxxxxx").unwrap();
+    assert!(said.starts_with("Lambda-Runtime-Function-Error-Type: Runtime.StreamError\r\n"), "{said}");
+    assert!(said.contains("Lambda-Runtime-Function-Error-Body: ") && said.ends_with("\r\n"), "{said}");
+    within(idle).await.unwrap();
+    assert_eq!(success(running.call(json!(1)).await), 1);
+}
+
 #[tokio::test]
 async fn a_process_that_ends_leaves_the_answer_to_its_owner() {
     let Some(mut running) = start().await else { return };
