@@ -4,7 +4,9 @@ import json
 import subprocess
 import sys
 import threading
+import time
 
+import botocore.exceptions
 import pytest
 from conftest import TARGET, binary
 
@@ -128,7 +130,9 @@ def aws2():
     """Version 2 of the AWS command line."""
     program = TARGET / "aws2" / "bin" / "aws"
     if not program.exists():
-        pytest.skip("version 2 of the AWS command line is not there: tests/clients/setup aws2 brings it or says why not")
+        pytest.skip(
+            "version 2 of the AWS command line is not there: tests/clients/setup aws2 brings it or says why not"
+        )
     return str(program)
 
 
@@ -161,10 +165,64 @@ def test_sam_reads_them(node, logs, sam):
 
 
 def test_sam_invokes(node, sam):
-    name = node.create({"app.py": "def handler(event, context):\n    print('seen')\n    return {'hello': event['name']}\n"})
+    name = node.create(
+        {"app.py": "def handler(event, context):\n    print('seen')\n    return {'hello': event['name']}\n"}
+    )
     arn = node.client("lambda").get_function_configuration(FunctionName=name)["FunctionArn"]
     command = [sam, "remote", "invoke", arn, "--event", '{"name": "Ada"}']
     done = subprocess.run(command, env=node.environment(), capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"hello": "Ada"}
     assert "seen\n" in done.stderr and "REPORT RequestId: " in done.stderr
+
+
+def refused(call, **parameters):
+    """The code and message of the error that a call must answer."""
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        call(**parameters)
+    return error.value.response["Error"]["Code"], error.value.response["Error"]["Message"]
+
+
+def test_events_are_put(logs):
+    group, stream = {"logGroupName": "/put"}, {"logGroupName": "/put", "logStreamName": "mine"}
+    now = int(time.time() * 1000)
+    events = [{"timestamp": now - 1, "message": "first"}, {"timestamp": now, "message": "second\nin two lines"}]
+    no_group = ("ResourceNotFoundException", "The specified log group does not exist.")
+    no_stream = ("ResourceNotFoundException", "The specified log stream does not exist.")
+    assert refused(logs.create_log_stream, **stream) == no_group
+    assert refused(logs.put_log_events, **stream, logEvents=events) == no_group
+    logs.create_log_group(**group)
+    assert refused(logs.put_log_events, **stream, logEvents=events) == no_stream
+    assert refused(logs.delete_log_stream, **stream) == no_stream
+    logs.create_log_stream(**stream)
+    assert refused(logs.create_log_stream, **stream)[0] == "ResourceAlreadyExistsException"
+    assert "rejectedLogEventsInfo" not in logs.put_log_events(**stream, logEvents=events)
+    assert refused(logs.put_log_events, **stream, logEvents=events[::-1])[0] == "InvalidParameterException"
+    late = [{"timestamp": now - 15 * 86_400_000, "message": "too old"}]
+    assert logs.put_log_events(**stream, logEvents=late)["rejectedLogEventsInfo"] == {"tooOldLogEventEndIndex": 1}
+    got = logs.get_log_events(**stream, startFromHead=True)["events"]
+    assert [(event["timestamp"], event["message"]) for event in got] == [(e["timestamp"], e["message"]) for e in events]
+    logs.delete_log_stream(**stream)
+    assert logs.describe_log_streams(**group)["logStreams"] == []
+    logs.delete_log_group(**group)
+
+
+def test_a_live_tail_shows_what_comes(node, logs):
+    name = node.create({"app.py": CODE})
+    node.invoke(name, 1)
+    events_of(logs, name, "REPORT")
+    group = logs.describe_log_groups(logGroupNamePrefix=f"/aws/lambda/{name}")["logGroups"][0]["logGroupArn"]
+    # AWS has another host for this, `streaming-logs`; here there is one.
+    tailing = node.client("logs", inject_host_prefix=False)
+    unknown = {"logGroupIdentifiers": [group + "-not"]}
+    assert refused(tailing.start_live_tail, **unknown)[0] == "ResourceNotFoundException"
+    session = tailing.start_live_tail(logGroupIdentifiers=[group], logEventFilterPattern="printed")["responseStream"]
+    events = iter(session)
+    assert next(events)["sessionStart"]["logGroupIdentifiers"] == [group]
+    assert next(events)["sessionUpdate"]["sessionResults"] == [], "what was there before is not shown"
+    node.invoke(name, 1)
+    shown = next(results for results in (event["sessionUpdate"]["sessionResults"] for event in events) if results)
+    session.close()
+    assert [event["message"] for event in shown] == ["printed é\n"]
+    assert shown[0]["logGroupIdentifier"] == f"000000000000:/aws/lambda/{name}"
+    assert "[$LATEST]" in shown[0]["logStreamName"]

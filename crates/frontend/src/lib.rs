@@ -1,4 +1,4 @@
-//! The AWS Lambda REST API, and the read side of CloudWatch Logs beside it, on one port.
+//! The AWS Lambda REST API, and CloudWatch Logs beside it, on one port.
 //!
 //! A request goes through these files in this order:
 //!

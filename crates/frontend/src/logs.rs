@@ -1,11 +1,13 @@
-//! The read side of CloudWatch Logs (JSON 1.1, `X-Amz-Target: Logs_20140328.…`): groups, streams, events.
+//! CloudWatch Logs (JSON 1.1, `X-Amz-Target: Logs_20140328.…`): groups, streams, events.
 //!
-//! Enough for `aws logs`, `aws logs tail --follow`, `sam logs` and the SDKs to read what functions wrote. Log groups
-//! belong to the account that owns the node; other accounts are refused. Writing events and live tailing are not here.
+//! Enough for `aws logs`, `aws logs tail --follow`, `sam logs` and the SDKs to read what functions wrote, to tail it live, and to write
+//! events beside it. Log groups belong to the account that owns the node; other accounts are refused.
 
 mod events;
 mod filter;
 mod groups;
+pub(crate) mod tail;
+mod write;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -43,6 +45,11 @@ pub(crate) async fn answer(
     if let Some(violations) = check::violations(&LOGS, shape, &input) {
         return Err(invalid(violations));
     }
+    if operation == "StartLiveTail" {
+        let mut response = tail::start(service, &input, id).await?;
+        set_request_id(response.headers_mut(), id);
+        return Ok(response);
+    }
     let output = match operation {
         "DescribeLogGroups" => groups::describe_groups(service, &input).await,
         "DescribeLogStreams" => groups::describe_streams(service, &input).await,
@@ -51,6 +58,9 @@ pub(crate) async fn answer(
         "PutRetentionPolicy" => groups::put_retention(service, &input).await,
         "DeleteRetentionPolicy" => groups::delete_retention(service, &input).await,
         "ListTagsForResource" | "ListTagsLogGroup" => Ok(Some(serde_json::json!({"tags": {}}))),
+        "CreateLogStream" => write::create_stream(service, &input).await,
+        "DeleteLogStream" => write::delete_stream(service, &input).await,
+        "PutLogEvents" => write::put(service, &input).await,
         "GetLogEvents" => events::get(service, &input).await,
         "FilterLogEvents" => events::filter(service, &input).await,
         _ => Err(Failure::not_built(operation)),
@@ -92,14 +102,17 @@ fn time(input: &Input, name: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX))
 }
 
+/// The name in an identifier, which is a name or an ARN.
+fn name_of(identifier: &str) -> &str {
+    let name = identifier.split_once(":log-group:").map_or(identifier, |(_, name)| name);
+    name.strip_suffix(":*").unwrap_or(name)
+}
+
 /// The group that an input names: by name, or by ARN or name as identifier.
 fn group(input: &Input) -> Result<&str, Failure> {
     match (text(input, "logGroupName"), text(input, "logGroupIdentifier")) {
         (Some(name), None) => Ok(name),
-        (None, Some(identifier)) => {
-            let name = identifier.split_once(":log-group:").map_or(identifier, |(_, name)| name);
-            Ok(name.strip_suffix(":*").unwrap_or(name))
-        }
+        (None, Some(identifier)) => Ok(name_of(identifier)),
         (None, None) => Err(invalid("Either logGroupName or logGroupIdentifier must be specified")),
         (Some(_), Some(_)) => Err(invalid("LogGroup name and LogGroup ARN are mutually exclusive parameters.")),
     }

@@ -35,11 +35,17 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) struct Service {
     pub parts: Parts,
     code_requests: Semaphore,
+    /// Live tail sessions that may begin.
+    pub live_tails: Arc<Semaphore>,
 }
 
 /// Everything on one port.
 pub(crate) fn router(parts: Parts) -> Router {
-    let service = Arc::new(Service { parts, code_requests: Semaphore::new(CODE_REQUESTS_AT_ONCE) });
+    let service = Arc::new(Service {
+        parts,
+        code_requests: Semaphore::new(CODE_REQUESTS_AT_ONCE),
+        live_tails: logs::tail::turns(),
+    });
     Router::new()
         .route("/metrics", get(metrics))
         .route("/_lambent/health", get(|| async { "ok\n" }))

@@ -97,21 +97,22 @@ impl Sender {
             let tail = finished.await.ok().and_then(|report| report.log_tail).unwrap_or_default();
             document.insert("LogResult".to_owned(), STANDARD.encode(tail).into());
         }
-        frame("InvokeComplete", "application/json", Value::Object(document).to_string().into())
+        frame("event", "InvokeComplete", "application/json", Value::Object(document).to_string().into())
     }
 }
 
 fn chunk(piece: Bytes) -> Bytes {
-    frame("PayloadChunk", "application/octet-stream", piece)
+    frame("event", "PayloadChunk", "application/octet-stream", piece)
 }
 
-fn frame(event: &'static str, media: &'static str, payload: Bytes) -> Bytes {
+/// One message of an event stream; its kind is `event` or `exception`.
+pub(crate) fn frame(kind: &'static str, name: &'static str, media: &'static str, payload: Bytes) -> Bytes {
     let text = |value: &'static str| EventValue::String(value.into());
     let mut buffer = BytesMut::with_capacity(payload.len() + 128);
     let message = Message::new(payload)
-        .add_header(Header::new(":event-type", text(event)))
+        .add_header(Header::new(if kind == "exception" { ":exception-type" } else { ":event-type" }, text(name)))
         .add_header(Header::new(":content-type", text(media)))
-        .add_header(Header::new(":message-type", text("event")));
+        .add_header(Header::new(":message-type", text(kind)));
     if let Err(error) = write_message_to(&message, &mut buffer) {
         // Only a message beyond 16 MiB fails, and no piece is that long.
         tracing::error!(%error, "a piece of a streamed answer cannot be framed");

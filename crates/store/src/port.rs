@@ -105,7 +105,7 @@ pub struct LogEvent {
     pub ingested_at: Timestamp,
     /// Position among all events of the store; grows, never reused. Set by the store.
     pub id: u64,
-    /// The text, without the line end.
+    /// The text, to the byte as it was appended.
     pub message: String,
     /// The stream that holds it.
     pub stream: String,
@@ -165,6 +165,8 @@ pub struct LogQuery {
     pub to: Option<Timestamp>,
     /// Continue behind this `(at, id)` (in front of it when `descending`).
     pub after: Option<(Timestamp, u64)>,
+    /// Only events that were stored after the one of this id.
+    pub newer_than: Option<u64>,
     /// Newest first instead.
     pub descending: bool,
     /// At most so many.
@@ -189,6 +191,12 @@ pub trait Logs: Send + Sync + 'static {
 
     /// Makes a group; false where it exists.
     async fn create_group(&self, group: &str, at: Timestamp) -> Result<bool, Error>;
+
+    /// Makes an empty stream; false where it exists, none where its group does not.
+    async fn create_stream(&self, group: &str, stream: &str, at: Timestamp) -> Result<Option<bool>, Error>;
+
+    /// Deletes a stream with all its events; false where it does not exist, none where its group does not.
+    async fn delete_stream(&self, group: &str, stream: &str) -> Result<Option<bool>, Error>;
 
     /// Deletes a group with all its streams; false where it does not exist.
     async fn delete_group(&self, group: &str) -> Result<bool, Error>;

@@ -129,10 +129,14 @@ impl ContainerLog {
         line.level.or_else(|| lines::json_level(&line.text)).is_some_and(|level| level < least)
     }
 
-    fn write(&mut self, at: Timestamp, message: String) {
+    fn write(&mut self, at: Timestamp, mut message: String) {
         self.last = self.last.max(at);
         if let Some(tail) = &mut self.tail {
             tail.push(&message);
+        }
+        // As CloudWatch Logs gets them from Lambda: a line of text keeps the newline that ended it, a record in JSON has none.
+        if !message.starts_with('{') {
+            message.push('\n');
         }
         let (group, stream) = (self.logging.group.clone(), self.stream.clone());
         self.writer.push(NewLogEvent { group, stream, at, message });

@@ -123,7 +123,8 @@ impl Harness {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let events = self.store.logs.query(query.clone()).await.unwrap();
-            let mut events: Vec<_> = events.into_iter().map(|event| (event.id, event.message)).collect();
+            let mut events: Vec<_> =
+                events.into_iter().map(|event| (event.id, event.message.trim_end_matches('\n').to_owned())).collect();
             events.sort_unstable();
             let messages: Vec<String> = events.into_iter().map(|(_, message)| message).collect();
             if until(&messages) {

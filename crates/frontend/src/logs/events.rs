@@ -57,7 +57,7 @@ pub(super) async fn get(service: &Service, input: &Input) -> Result<Option<Value
         .map(|event| {
             json!({
                 "timestamp": event.at.as_millisecond(),
-                "message": message(event),
+                "message": event.message,
                 "ingestionTime": event.ingested_at.as_millisecond(),
             })
         })
@@ -88,6 +88,7 @@ pub(super) async fn filter(service: &Service, input: &Input) -> Result<Option<Va
         // Unlike with GetLogEvents, the end is still part of it.
         to: time(input, "endTime").map(|end| end.saturating_add(SignedDuration::from_millis(1)).unwrap_or(end)),
         after: text(input, "nextToken").map(read_token).transpose()?.map(|(_, place)| place),
+        newer_than: None,
         descending: false,
         limit: SCAN,
     };
@@ -103,7 +104,7 @@ pub(super) async fn filter(service: &Service, input: &Input) -> Result<Option<Va
                 break;
             }
             query.after = Some(place(&event));
-            if filter.matches(&event.message) {
+            if filter.matches(event.message.trim_end_matches('\n')) {
                 bytes += event.message.len();
                 found.push(event);
             }
@@ -118,7 +119,7 @@ pub(super) async fn filter(service: &Service, input: &Input) -> Result<Option<Va
             json!({
                 "logStreamName": event.stream,
                 "timestamp": event.at.as_millisecond(),
-                "message": message(event),
+                "message": event.message,
                 "ingestionTime": event.ingested_at.as_millisecond(),
                 "eventId": format!("{:056}", event.id),
             })
@@ -129,12 +130,6 @@ pub(super) async fn filter(service: &Service, input: &Input) -> Result<Option<Va
         output.insert("nextToken".to_owned(), token_of('f', after).into());
     }
     Ok(Some(output))
-}
-
-/// The message as CloudWatch Logs has it: a line of text keeps the newline that ended it, a record in JSON has none.
-fn message(event: &LogEvent) -> String {
-    let end = if event.message.starts_with('{') { "" } else { "\n" };
-    format!("{}{end}", event.message)
 }
 
 fn place(event: &LogEvent) -> Place {

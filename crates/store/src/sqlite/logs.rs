@@ -60,6 +60,8 @@ enum Request {
     Append { events: Vec<NewLogEvent>, ingested: i64, reply: Reply<()> },
     CreateGroup { group: String, at: i64, reply: Reply<bool> },
     DeleteGroup { group: String, reply: Reply<bool> },
+    CreateStream { group: String, stream: String, at: i64, reply: Reply<Option<bool>> },
+    DeleteStream { group: String, stream: String, reply: Reply<Option<bool>> },
     Retain { group: String, days: Option<u32>, reply: Reply<bool> },
     Expire { group: i64, before: i64, reply: Reply<usize> },
 }
@@ -131,6 +133,16 @@ impl port::Logs for Logs {
         self.ask(|reply| Request::DeleteGroup { group, reply }).await
     }
 
+    async fn create_stream(&self, group: &str, stream: &str, at: Timestamp) -> Result<Option<bool>, Error> {
+        let (group, stream, at) = (group.to_owned(), stream.to_owned(), nanos(at));
+        self.ask(|reply| Request::CreateStream { group, stream, at, reply }).await
+    }
+
+    async fn delete_stream(&self, group: &str, stream: &str) -> Result<Option<bool>, Error> {
+        let (group, stream) = (group.to_owned(), stream.to_owned());
+        self.ask(|reply| Request::DeleteStream { group, stream, reply }).await
+    }
+
     async fn set_retention(&self, group: &str, days: Option<u32>) -> Result<bool, Error> {
         let group = group.to_owned();
         self.ask(|reply| Request::Retain { group, days, reply }).await
@@ -177,6 +189,12 @@ fn serve(db: &mut Connection, group: Vec<Request>) {
             }
             Request::DeleteGroup { group, reply } => {
                 answer(reply, db, "deleting a log group", |db| delete_group(db, &group));
+            }
+            Request::CreateStream { group, stream, at, reply } => {
+                answer(reply, db, "making a log stream", |db| make_stream(db, &group, &stream, at));
+            }
+            Request::DeleteStream { group, stream, reply } => {
+                answer(reply, db, "deleting a log stream", |db| delete_stream(db, &group, &stream));
             }
             Request::Retain { group, days, reply } => answer(reply, db, "setting a retention", |db| {
                 let set = "UPDATE log_group SET retention_days = ?2 WHERE name = ?1";
@@ -277,10 +295,36 @@ fn stream_of(db: &Connection, group: &str, stream: &str, at: i64) -> rusqlite::R
     Ok((group, stream))
 }
 
+fn group_id(db: &Connection, group: &str) -> rusqlite::Result<Option<i64>> {
+    db.prepare_cached("SELECT id FROM log_group WHERE name = ?1")?.query_row([group], |row| row.get(0)).optional()
+}
+
+fn make_stream(db: &Connection, group: &str, stream: &str, at: i64) -> rusqlite::Result<Option<bool>> {
+    let Some(group) = group_id(db, group)? else { return Ok(None) };
+    let made = db
+        .prepare_cached("INSERT INTO stream (log_group, name, created) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING")?
+        .execute(params![group, stream, at])?;
+    Ok(Some(made > 0))
+}
+
+fn delete_stream(db: &Connection, group: &str, stream: &str) -> rusqlite::Result<Option<bool>> {
+    let Some(group) = group_id(db, group)? else { return Ok(None) };
+    let id = "SELECT id FROM stream WHERE log_group = ?1 AND name = ?2";
+    let id: Option<i64> = db.query_row(id, params![group, stream], |row| row.get(0)).optional()?;
+    let Some(id) = id else { return Ok(Some(false)) };
+    let bytes: i64 = db.query_row(
+        &format!("SELECT coalesce(sum(length(CAST(message AS BLOB)) + {OVERHEAD}), 0) FROM event WHERE stream = ?1"),
+        [id],
+        |row| row.get(0),
+    )?;
+    db.execute("DELETE FROM event WHERE stream = ?1", [id])?;
+    db.execute("DELETE FROM stream WHERE id = ?1", [id])?;
+    db.execute("UPDATE log_group SET bytes = bytes - ?2 WHERE id = ?1", [group, bytes])?;
+    Ok(Some(true))
+}
+
 fn delete_group(db: &Connection, group: &str) -> rusqlite::Result<bool> {
-    let id: Option<i64> =
-        db.query_row("SELECT id FROM log_group WHERE name = ?1", [group], |row| row.get(0)).optional()?;
-    let Some(id) = id else { return Ok(false) };
+    let Some(id) = group_id(db, group)? else { return Ok(false) };
     db.execute("DELETE FROM event WHERE log_group = ?1", [id])?;
     db.execute("DELETE FROM stream WHERE log_group = ?1", [id])?;
     db.execute("DELETE FROM log_group WHERE id = ?1", [id])?;

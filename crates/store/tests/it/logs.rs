@@ -86,6 +86,34 @@ async fn groups_and_streams_tell_what_they_hold<B: Backend>() {
     assert_eq!(messages(logs, query("/aws/lambda/a")).await, [""; 0]);
 }
 
+async fn streams_are_made_and_deleted<B: Backend>() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = B::open(dir.path());
+    let logs = &*ports.logs;
+    assert_eq!(logs.create_stream("g", "s", at(0)).await.unwrap(), None);
+    assert_eq!(logs.delete_stream("g", "s").await.unwrap(), None);
+    assert!(logs.create_group("g", at(0)).await.unwrap());
+    assert_eq!(logs.delete_stream("g", "s").await.unwrap(), Some(false));
+    assert_eq!(logs.create_stream("g", "s", at(0)).await.unwrap(), Some(true));
+    assert_eq!(logs.create_stream("g", "s", at(1)).await.unwrap(), Some(false));
+    let streams = logs.streams("g").await.unwrap().unwrap();
+    assert_eq!((streams.len(), streams[0].created_at, streams[0].last_event_at), (1, at(0), None));
+    logs.append(vec![event("g", "s", 1, "gone"), event("g", "t", 1, "kept\n")]).await.unwrap();
+    assert_eq!(logs.delete_stream("g", "s").await.unwrap(), Some(true));
+    assert_eq!(messages(logs, query("g")).await, ["kept\n"]);
+    assert_eq!(logs.groups("g").await.unwrap()[0].stored_bytes, 31);
+}
+
+async fn what_came_since_is_asked_for_by_its_id<B: Backend>() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = B::open(dir.path());
+    ports.logs.append(vec![event("g", "s", 5, "a"), event("g", "s", 6, "b")]).await.unwrap();
+    let last = ports.logs.query(query("g")).await.unwrap()[1].id;
+    ports.logs.append(vec![event("g", "s", 1, "late"), event("g", "s", 9, "c")]).await.unwrap();
+    let newer = LogQuery { newer_than: Some(last), ..query("g") };
+    assert_eq!(messages(&*ports.logs, newer).await, ["late", "c"]);
+}
+
 async fn old_events_expire_where_retention_says_so<B: Backend>() {
     let dir = tempfile::tempdir().unwrap();
     let ports = B::open(dir.path());
@@ -125,6 +153,8 @@ crate::each_backend!(
     events_come_in_order_of_time_then_arrival,
     pages_meet_every_event_once,
     groups_and_streams_tell_what_they_hold,
+    streams_are_made_and_deleted,
+    what_came_since_is_asked_for_by_its_id,
     old_events_expire_where_retention_says_so,
     ids_grow_over_restarts_and_deletions,
 );

@@ -1,10 +1,10 @@
 //! The reading side.
 
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 
 use super::super::behind;
-use super::{nanos, time};
+use super::{group_id, nanos, time};
 use crate::port::{LogEvent, LogGroup, LogQuery, LogStream};
 
 /// Most events of one answer, whatever was asked.
@@ -40,6 +40,9 @@ pub(super) fn events(db: &Connection, query: &LogQuery) -> rusqlite::Result<Vec<
     if let Some(to) = query.to {
         and("event.at < ?", &[Value::Integer(nanos(to))]);
     }
+    if let Some(id) = query.newer_than {
+        and("event.id > ?", &[Value::Integer(i64::try_from(id).unwrap_or(i64::MAX))]);
+    }
     let (order, beyond) = if query.descending { ("DESC", "<") } else { ("ASC", ">") };
     if let Some((at, id)) = query.after {
         let id = i64::try_from(id).unwrap_or(i64::MAX);
@@ -57,10 +60,6 @@ pub(super) fn events(db: &Connection, query: &LogQuery) -> rusqlite::Result<Vec<
             })
         })?
         .collect()
-}
-
-fn group_id(db: &Connection, group: &str) -> rusqlite::Result<Option<i64>> {
-    db.prepare_cached("SELECT id FROM log_group WHERE name = ?1")?.query_row([group], |row| row.get(0)).optional()
 }
 
 pub(super) fn groups(db: &Connection, prefix: &str) -> rusqlite::Result<Vec<LogGroup>> {
