@@ -21,6 +21,7 @@ mod procfs;
 mod signals;
 pub mod sim;
 mod spawner;
+pub mod wasm;
 mod wire;
 
 pub use error::Error;

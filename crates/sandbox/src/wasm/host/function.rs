@@ -1,0 +1,111 @@
+//! A function that is loaded: its machine code, linked, and the instances that wait to be used again.
+
+use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use wasmtime::Store;
+use wasmtime::component::{Component, ResourceTable};
+use wasmtime_wasi::WasiCtx;
+use wasmtime_wasi_http::WasiHttpCtx;
+use wasmtime_wasi_http::p2::bindings::Proxy;
+
+use super::linker::Callee;
+use super::outbound::{Allowed, Outbound};
+use super::state::{Ctx, Limiter, Output};
+use super::{Shared, lock};
+use crate::wasm::wire::Load;
+
+/// Instances of one function that may wait to be used again; beyond it they are dropped.
+const IDLE: usize = 64;
+
+/// A loaded function.
+pub(super) struct Function {
+    pub load: Load,
+    pub callee: Callee,
+    allowed: Arc<Allowed>,
+    idle: Mutex<Vec<Instance>>,
+}
+
+/// What can be called, in its store.
+pub(super) struct Instance {
+    pub store: Store<Ctx>,
+    pub exports: Exports,
+    /// Calls it has served.
+    pub calls: u32,
+}
+
+/// The exports of an instance.
+pub(super) enum Exports {
+    Direct(super::linker::Direct),
+    Http(Proxy),
+}
+
+impl Function {
+    /// Maps the machine code, after a look at whether it is what the node wrote.
+    pub(super) fn load(shared: &Arc<Shared>, load: &Load) -> Result<Self, String> {
+        let path = shared.directory.join(&load.file);
+        let bytes = std::fs::read(&path).map_err(|error| format!("the code cannot be read: {error}"))?;
+        if hex::encode(digest(&SHA256, &bytes)) != load.sha256 {
+            return Err("the code is not what was compiled".to_owned());
+        }
+        drop(bytes);
+        let runtime = shared.runtimes.of(load.flavour).map_err(|error| format!("{error:#}"))?;
+        shared.ticker.drives(runtime.engine());
+        // SAFETY: the file is this engine's own output, made by the compile program: the node wrote it where only the node can write,
+        // and its digest is the one the node took while it came out of the compiler. Nothing that a guest says gets here; and should
+        // the compiler itself have been deceived, what it made runs in this cell, which holds nothing but the same account's functions.
+        let component = unsafe { Component::deserialize_file(runtime.engine(), &path) };
+        let component = component.map_err(|error| format!("{error:#}"))?;
+        let callee = runtime.callee(&component).map_err(|error| format!("{error:#}"))?;
+        let allowed = Arc::new(Allowed::new(&load.allow));
+        Ok(Self { load: load.clone(), callee, allowed, idle: Mutex::default() })
+    }
+
+    /// An instance that waits, if there is one.
+    pub(super) fn take(&self) -> Option<Instance> {
+        lock(&self.idle).pop()
+    }
+
+    /// Keeps an instance that ended a call well, if it may be used again.
+    pub(super) fn keep(&self, mut instance: Instance) {
+        instance.calls += 1;
+        if self.load.reuse.is_some_and(|calls| instance.calls < calls) {
+            let mut idle = lock(&self.idle);
+            if idle.len() < IDLE {
+                idle.push(instance);
+            }
+        }
+    }
+
+    /// A store for a new instance.
+    pub(super) fn store(&self, shared: &Arc<Shared>) -> wasmtime::Result<Store<Ctx>> {
+        let output = Output::default();
+        let mut wasi = WasiCtx::builder();
+        wasi.envs(&self.load.env).stdout(output.clone()).stderr(output.clone());
+        let ctx = Ctx {
+            wasi: wasi.build(),
+            http: WasiHttpCtx::new(),
+            table: ResourceTable::new(),
+            outbound: Outbound::new(Arc::clone(shared), Arc::clone(&self.allowed)),
+            limiter: Limiter::new(self.load.memory_mib, Arc::clone(&shared.budget)),
+            output,
+        };
+        let engine = match &self.callee {
+            Callee::Direct(pre) => pre.engine(),
+            Callee::Http(pre) => pre.engine(),
+        };
+        let mut store = Store::new(engine, ctx);
+        store.limiter(|ctx| &mut ctx.limiter);
+        // At every tick others get their turn; how long it may run is the timer's business.
+        store.epoch_deadline_async_yield_and_update(1);
+        Ok(store)
+    }
+
+    /// An instance in a store of its own.
+    pub(super) async fn instantiate(&self, store: &mut Store<Ctx>) -> wasmtime::Result<Exports> {
+        Ok(match &self.callee {
+            Callee::Direct(pre) => Exports::Direct(pre.instantiate_async(store).await?),
+            Callee::Http(pre) => Exports::Http(pre.instantiate_async(store).await?),
+        })
+    }
+}
