@@ -10,6 +10,28 @@ pub const DEFAULT_MAX_CONTAINERS: usize = 1_000;
 /// Bytes of unpacked code kept when nothing else was said.
 pub const DEFAULT_CODE_CACHE_BYTES: u64 = 20 * 1024 * 1024 * 1024;
 
+/// Memory of one wasm host process when nothing else was said, in MiB.
+pub const DEFAULT_WASM_HOST_MEMORY_MIB: u32 = 2_048;
+/// How many wasm host processes a node keeps at once when nothing else was said.
+pub const DEFAULT_WASM_HOSTS: usize = 32;
+
+/// How WebAssembly functions run.
+#[derive(Debug, Clone)]
+pub struct WasmConfig {
+    /// The program of host processes and of the compiler, which calls `lambent_sandbox::wasm::main_if_asked`; none is the running one.
+    pub program: Option<PathBuf>,
+    /// Memory that all running instances of one account may have together, in MiB; what would go beyond is refused to the instance.
+    pub host_memory_mib: u32,
+    /// Host processes at once, one an account; at the bound one that runs nothing makes place, else calls are refused.
+    pub hosts: usize,
+}
+
+impl Default for WasmConfig {
+    fn default() -> Self {
+        Self { program: None, host_memory_mib: DEFAULT_WASM_HOST_MEMORY_MIB, hosts: DEFAULT_WASM_HOSTS }
+    }
+}
+
 /// Settings of a [`crate::Fleet`], fixed at start.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
@@ -25,6 +47,8 @@ pub struct FleetConfig {
     pub code_cache_bytes: u64,
     /// Where functions reach AWS services (`AWS_ENDPOINT_URL`); none leaves the SDKs' own addresses.
     pub aws_endpoint_url: Option<String>,
+    /// WebAssembly functions.
+    pub wasm: WasmConfig,
     /// The interpreters to look for beside those on `PATH`; for tests and unusual machines.
     pub interpreter_dirs: Vec<PathBuf>,
 }
@@ -39,6 +63,7 @@ impl FleetConfig {
             memory_mib: machine_memory_mib(),
             code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
             aws_endpoint_url: None,
+            wasm: WasmConfig::default(),
             interpreter_dirs: Vec::new(),
         }
     }

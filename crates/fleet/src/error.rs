@@ -52,6 +52,17 @@ pub enum PrepareError {
         #[source]
         source: lambent_store::Error,
     },
+    /// The WebAssembly component cannot be run.
+    #[error("the WebAssembly component of code {digest} cannot be used: {reason}")]
+    Component {
+        /// Which blob.
+        digest: lambent_model::Digest,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The compiler of WebAssembly could not be run.
+    #[error("the WebAssembly component could not be compiled")]
+    Compiler(#[source] lambent_sandbox::Error),
     /// The package is not one that can be unpacked.
     #[error("code {digest} could not be unpacked: {reason}")]
     Package {

@@ -19,6 +19,7 @@ use crate::container::{self, Command, Job};
 use crate::interpreters::Interpreters;
 use crate::log::{LogWriter, start_writer};
 use crate::placement::{Handle, Patience, Placement, Pool, Room, SOON};
+use crate::wasm::Wasm;
 use crate::{Call, Error, FleetConfig, PrepareError, Running};
 
 /// How long containers may take to end after they were told to for good: more than the longest shutdown window.
@@ -72,6 +73,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) interpreters: Interpreters,
     pub(crate) bootstraps: Bootstraps,
+    pub(crate) wasm: Arc<Wasm>,
     /// Ends everything at once, running calls included.
     pub(crate) kill: CancellationToken,
     pool: Mutex<Pool>,
@@ -105,6 +107,7 @@ impl Fleet {
         let bootstraps = tokio::task::spawn_blocking(move || Bootstraps::write(&root));
         let interpreters =
             Interpreters::new(config.interpreter_dirs.clone(), config.data_dir.join("interpreters.json"));
+        let wasm = Wasm::new(&config, Arc::clone(&sandbox), Arc::clone(&blobs)).await?;
         let code = CodeCache::open(config.data_dir.clone(), config.code_cache_bytes, blobs);
         let (bootstraps, code) = tokio::join!(bootstraps, code);
         let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
@@ -117,6 +120,7 @@ impl Fleet {
             clock,
             interpreters,
             bootstraps,
+            wasm,
             kill: CancellationToken::new(),
             pool: Mutex::new(Pool::new(room)),
             starts: Arc::new(Semaphore::new(starts_at_once())),
@@ -138,6 +142,9 @@ impl Fleet {
 
     /// Unpacks code and layers into the cache.
     pub async fn prepare(&self, version: &FunctionVersion) -> Result<(), PrepareError> {
+        if version.runtime == Runtime::Wasm {
+            return self.inner.wasm.prepare(&self.inner, version).await;
+        }
         self.inner.code.of(version).await.map(drop)
     }
 
@@ -148,6 +155,9 @@ impl Fleet {
             self.ready().await;
         }
         let (job, running) = Job::new(call);
+        if version.runtime == Runtime::Wasm {
+            return self.inner.run_wasm(version, job).map(|()| running);
+        }
         match self.inner.dispatch(&version, job, Patience::Some) {
             Ok(()) => Ok(running),
             Err((_job, error)) => Err(error),
@@ -156,6 +166,7 @@ impl Fleet {
 
     /// Ends the containers of a replaced or deleted version: idle ones now, busy ones after their call.
     pub fn retire(&self, generation: Uuid) {
+        self.inner.wasm.retire(generation);
         self.inner.pool().retire(generation);
     }
 
@@ -180,6 +191,7 @@ impl Fleet {
                 tracing::error!("containers do not end");
             }
         }
+        self.inner.wasm.shutdown().await;
         self.inner.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let task = self.log_task.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(task) = task
@@ -202,6 +214,15 @@ impl Inner {
     pub(crate) fn writer(&self) -> LogWriter {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         writer.clone().unwrap_or_else(LogWriter::nowhere)
+    }
+
+    /// Runs a call of a WebAssembly function, in a task.
+    fn run_wasm(self: &Arc<Self>, version: Arc<FunctionVersion>, job: Box<Job>) -> Result<(), Error> {
+        if self.pool().is_closed() {
+            return Err(Error::ShuttingDown);
+        }
+        self.tasks.spawn(crate::wasm::run(Arc::clone(self), version, job));
+        Ok(())
     }
 
     /// Gives a call to a container. Waits for nothing: what may take time is done by a task.

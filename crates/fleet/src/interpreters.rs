@@ -64,7 +64,7 @@ impl Interpreters {
 
     /// Everything that can be run here.
     pub(crate) fn runtimes(&self) -> Vec<Runtime> {
-        let provided = [Runtime::Provided(Provided::Al2), Runtime::Provided(Provided::Al2023)];
+        let provided = [Runtime::Provided(Provided::Al2), Runtime::Provided(Provided::Al2023), Runtime::Wasm];
         self.found.get().into_iter().flat_map(BTreeMap::keys).cloned().chain(provided).collect()
     }
 }

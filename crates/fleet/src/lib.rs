@@ -19,9 +19,10 @@ mod fleet;
 mod interpreters;
 mod log;
 mod placement;
+mod wasm;
 
 pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Running, StartKind};
-pub use config::FleetConfig;
+pub use config::{FleetConfig, WasmConfig};
 pub use error::{Error, PrepareError};
 pub use fleet::{ContainerStatus, Fleet, FleetStatus};
 pub use lambent_runtime_api::{Body, ResponseMode, StreamError};

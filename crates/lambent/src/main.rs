@@ -25,6 +25,8 @@ const FUNCTION_ERROR: u8 = 3;
 fn main() -> ExitCode {
     // A cell's agent is this same program; it must not have threads or open files of ours.
     lambent_sandbox::agent::main_if_asked();
+    // So are the programs of WebAssembly functions, inside cells.
+    lambent_sandbox::wasm::main_if_asked();
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads()).enable_all().build() {
         Ok(runtime) => runtime,

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod function;
 pub mod id;
 pub mod limits;
+pub mod wasm;
 
 pub use arn::{FunctionArn, FunctionName, FunctionRef, Qualifier, Version};
 pub use clock::{Clock, SystemClock};

@@ -8,7 +8,7 @@ use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use lambent_model::function::CodeRef;
+use lambent_model::function::{CodeRef, Runtime};
 use lambent_model::{AccountId, Digest, limits};
 use lambent_store::package;
 
@@ -25,6 +25,35 @@ pub(crate) struct Location {
     pub(crate) bucket: Option<String>,
     pub(crate) key: Option<String>,
     pub(crate) version: Option<String>,
+}
+
+/// What code has to be.
+#[derive(Debug, Clone)]
+pub(crate) enum Package {
+    /// A zip.
+    Zip,
+    /// A WebAssembly component, in a zip or by itself.
+    Component {
+        /// Names the file, perhaps.
+        handler: Option<String>,
+    },
+}
+
+impl Package {
+    /// What a function with these settings needs.
+    pub(crate) fn of(runtime: &Runtime, handler: Option<&String>) -> Self {
+        match runtime {
+            Runtime::Wasm => Self::Component { handler: handler.cloned() },
+            Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Provided(_) => Self::Zip,
+        }
+    }
+
+    fn check(&self, bytes: &[u8]) -> Result<package::Contents, package::Error> {
+        match self {
+            Self::Zip => package::check(bytes),
+            Self::Component { handler } => package::component::check(bytes, handler.as_deref()),
+        }
+    }
 }
 
 /// Sound code in the blob store, held there until this is dropped.
@@ -87,11 +116,16 @@ impl Drop for Hold<'_> {
 
 impl Registry {
     /// Fetches, checks and keeps code.
-    pub(crate) async fn take_code(&self, account: &AccountId, location: Location) -> Result<Code<'_>, Error> {
+    pub(crate) async fn take_code(
+        &self,
+        account: &AccountId,
+        location: Location,
+        package: Package,
+    ) -> Result<Code<'_>, Error> {
         let zip = self.fetch(location).await?;
         let checked = zip.clone();
         let turn = self.checks.acquire().await.map_err(|source| internal("checking a package", source))?;
-        let (digest, contents) = tokio::task::spawn_blocking(move || (digest_of(&checked), package::check(&checked)))
+        let (digest, contents) = tokio::task::spawn_blocking(move || (digest_of(&checked), package.check(&checked)))
             .await
             .map_err(|source| internal("checking a package", source))?;
         drop(turn);
@@ -188,7 +222,10 @@ fn too_large(limit: u64) -> Error {
 
 fn refused(error: package::Error) -> Error {
     match error {
-        package::Error::Unreadable { .. } | package::Error::TooLarge { .. } | package::Error::Empty => {
+        package::Error::Unreadable { .. }
+        | package::Error::TooLarge { .. }
+        | package::Error::Empty
+        | package::Error::Component { .. } => {
             tracing::debug!(?error, "a package is refused");
             Error::InvalidParameterValue(error.to_string())
         }

@@ -159,7 +159,7 @@ impl Registry {
         let found = self.deployer.runtimes();
         let asked = Runtime::try_from(name.to_owned()).ok();
         if let Some(runtime) =
-            asked.filter(|runtime| matches!(runtime, Runtime::Provided(_)) || found.contains(runtime))
+            asked.filter(|runtime| matches!(runtime, Runtime::Provided(_) | Runtime::Wasm) || found.contains(runtime))
         {
             return Ok(runtime);
         }

@@ -11,6 +11,7 @@
 //! - files, directories and links, no devices; set-user-id bits are dropped, and everybody may read what is left;
 //! - the bytes that really come out are counted, not the ones that are declared, and ratios do not matter.
 
+pub mod component;
 mod plan;
 
 use std::fs::{self, File};
@@ -50,6 +51,12 @@ pub enum Error {
     /// Nothing in it.
     #[error("Uploaded file must be a non-empty zip")]
     Empty,
+    /// No WebAssembly component where one is needed.
+    #[error("{reason}")]
+    Component {
+        /// What is there instead.
+        reason: String,
+    },
     /// The target directory could not be written.
     #[error("could not unpack")]
     Io(#[source] io::Error),

@@ -42,7 +42,7 @@ struct Document<'a> {
 }
 
 /// `{"errorType":…,"errorMessage":…}`.
-pub(super) fn document(error_type: &str, error_message: &str) -> Bytes {
+pub(crate) fn document(error_type: &str, error_message: &str) -> Bytes {
     serde_json::to_vec(&Document { error_type, error_message }).unwrap_or_default().into()
 }
 

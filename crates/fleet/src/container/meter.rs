@@ -11,7 +11,7 @@ use crate::StartKind;
 
 /// How a call ended, as metrics know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Success,
     FunctionError,
     TimedOut,
@@ -19,7 +19,7 @@ pub(super) enum Outcome {
 }
 
 /// Handles made once, so that a warm call looks nothing up.
-pub(super) struct Meters {
+pub(crate) struct Meters {
     success: Counter,
     function_error: Counter,
     timed_out: Counter,
@@ -31,7 +31,7 @@ pub(super) struct Meters {
 }
 
 impl Meters {
-    pub(super) fn of(function: &FunctionVersion) -> Self {
+    pub(crate) fn of(function: &FunctionVersion) -> Self {
         let name = function.arn.name.to_string();
         let invocations = |outcome: &'static str| counter!("lambent_invocations_total", "function" => name.clone(), "outcome" => outcome);
         Self {
@@ -47,7 +47,7 @@ impl Meters {
         }
     }
 
-    pub(super) fn started(&self, start: StartKind, latency: Duration) {
+    pub(crate) fn started(&self, start: StartKind, latency: Duration) {
         match start {
             StartKind::Warm => self.warm_start.record(latency),
             StartKind::Cold => {
@@ -57,7 +57,7 @@ impl Meters {
         }
     }
 
-    pub(super) fn ended(&self, outcome: Outcome, duration: Duration) {
+    pub(crate) fn ended(&self, outcome: Outcome, duration: Duration) {
         match outcome {
             Outcome::Success => self.success.increment(1),
             Outcome::FunctionError => self.function_error.increment(1),

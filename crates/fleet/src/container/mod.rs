@@ -10,7 +10,7 @@
 mod call;
 pub(crate) mod fault;
 mod live;
-mod meter;
+pub(crate) mod meter;
 pub(crate) mod state;
 mod stream;
 
@@ -293,6 +293,6 @@ impl Owner {
 }
 
 /// Milliseconds, with the two decimals that AWS shows.
-fn millis(duration: Duration) -> f64 {
+pub(crate) fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 100_000.0).round() / 100.0
 }

@@ -32,25 +32,25 @@ impl Line {
 
 /// Cuts what it is fed into lines.
 #[derive(Debug)]
-pub(super) struct Splitter {
+pub(crate) struct Splitter {
     kind: Kind,
     buffer: BytesMut,
 }
 
 /// What comes through a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Text,
     Frames,
 }
 
 impl Splitter {
-    pub(super) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: Kind) -> Self {
         Self { kind, buffer: BytesMut::new() }
     }
 
     /// Takes bytes in, and gives out the lines they complete.
-    pub(super) fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Line)) {
+    pub(crate) fn feed(&mut self, bytes: &[u8], mut each: impl FnMut(Line)) {
         self.buffer.extend_from_slice(bytes);
         loop {
             let next = match self.kind {
@@ -65,7 +65,7 @@ impl Splitter {
     }
 
     /// What is left when the pipe ends.
-    pub(super) fn finish(&mut self) -> Option<Line> {
+    pub(crate) fn finish(&mut self) -> Option<Line> {
         let rest = self.buffer.split().freeze();
         (!rest.is_empty()).then(|| Line::plain(rest))
     }

@@ -26,7 +26,7 @@ use lambent_runtime_api::{PlatformEvent, RuntimeApi};
 use lambent_store::port::NewLogEvent;
 use uuid::Uuid;
 
-pub(crate) use lines::Line;
+pub(crate) use lines::{Kind, Line, Splitter};
 pub(crate) use pipes::{Pipes, Source};
 pub(crate) use platform::{Platform, Severity};
 use tail::Tail;
@@ -55,6 +55,12 @@ impl ContainerLog {
     /// The stream's name.
     pub(crate) fn stream(&self) -> &str {
         &self.stream
+    }
+
+    /// The same stream for another call beside this one's.
+    pub(crate) fn beside(&self) -> Self {
+        let (writer, logging, stream) = (self.writer.clone(), self.logging.clone(), self.stream.clone());
+        Self { writer, logging, stream, tail: None, api: None }
     }
 
     /// Telemetry goes to the subscribers of `api` from now on.

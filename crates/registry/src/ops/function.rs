@@ -8,7 +8,7 @@ use lambent_store::port::{Expect, Write};
 use uuid::Uuid;
 
 use super::version::publish;
-use crate::code::{Code, Location, sha256_text};
+use crate::code::{Code, Location, Package, sha256_text};
 use crate::configure::{self, not_built};
 use crate::deploy::{self, settled};
 use crate::locate::{Target, missing};
@@ -57,7 +57,8 @@ impl Registry {
         super::tags::check(&tags)?;
         let network = configure::network(&tags)?;
         self.check_signing(&arn, request.code_signing_config_arn.as_deref())?;
-        let code = self.take_code(&arn.account, location(&request.code)).await?;
+        let package = Package::of(&runtime, request.handler.as_ref());
+        let code = self.take_code(&arn.account, location(&request.code), package).await?;
         let mut settings = Configured::fresh(&arn, runtime, code.code.clone(), code.unzipped_bytes);
         settings.network = network;
         self.configure(caller, &arn, &mut settings, &as_update(&request))?;
@@ -204,7 +205,9 @@ impl Registry {
         check_revision(request.revision_id.as_ref(), function.head.latest.revision_id, WRONG_REVISION)?;
         settled(&arn, &function.head.latest.state)?;
         self.check_signing(&arn, function.head.code_signing.as_deref())?;
-        let code = self.take_code(&arn.account, update_location(&request)).await?;
+        let settings = &function.head.latest.settings;
+        let package = Package::of(&settings.runtime, settings.handler.as_ref());
+        let code = self.take_code(&arn.account, update_location(&request), package).await?;
         let now = self.clock.now();
         let (latest, version) = self
             .change(&arn, |_, draft| {

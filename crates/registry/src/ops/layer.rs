@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::function::check_revision;
 use super::permission::{add, principal, remove, text};
-use crate::code::{Location, sha256_text};
+use crate::code::{Location, Package, sha256_text};
 use crate::configure::{check_architectures, used};
 use crate::locate::denied;
 use crate::page::page;
@@ -190,7 +190,7 @@ impl Registry {
             key: content.s3_key,
             version: content.s3_object_version,
         };
-        let code = self.take_code(&caller.account, location).await?;
+        let code = self.take_code(&caller.account, location, Package::Zip).await?;
         let version = LayerVersion {
             code: code.code.clone(),
             unzipped_bytes: code.unzipped_bytes,

@@ -54,7 +54,7 @@ async fn code_is_forgotten_when_nothing_refers_to_it() {
 async fn what_is_being_uploaded_is_not_swept() {
     let world = World::new().await;
     let location = crate::code::Location { zip: Some(zip(b"x")), ..Default::default() };
-    let code = world.registry.take_code(&world.caller.account, location).await.unwrap();
+    let code = world.registry.take_code(&world.caller.account, location, crate::code::Package::Zip).await.unwrap();
     world.registry.sweep().await.unwrap();
     assert_eq!(world.store.blobs.list().await.unwrap().len(), 1);
     drop(code);

@@ -42,7 +42,7 @@ fn fail(reason: &str) -> ExitCode {
 /// Compiles, and tries whether everything the component imports is there and whether it exports something that can be called.
 fn compile(module: &str, flavour: Flavour) -> Result<Vec<u8>, String> {
     let bytes = std::fs::read(module).map_err(|error| format!("the module cannot be read: {error}"))?;
-    super::check(&bytes).map_err(str::to_owned)?;
+    lambent_model::wasm::check(&bytes).map_err(str::to_owned)?;
     let engine = engine::compiler(flavour).map_err(|error| format!("{error:#}"))?;
     let component = Component::from_binary(&engine, &bytes).map_err(|error| format!("{error:#}"))?;
     linker::Callee::of(&engine, &component).map_err(|error| format!("{error:#}"))?;

@@ -29,8 +29,8 @@ use std::process::ExitCode;
 
 pub use engine::{CACHE_KEY, Flavour};
 pub use maker::{CompileError, Compiled, compile};
-pub use node::{Answer, Event, Function, Host, Request};
-pub use wire::{Done, Outcome};
+pub use node::{Answer, Event, Function, Host};
+pub use wire::{Done, Outcome, Request};
 
 /// The first argument that makes a program a wasm host process.
 pub const HOST_ARGUMENT: &str = "__wasm-host";
@@ -52,22 +52,6 @@ pub fn main_if_asked() {
     };
     let success = code == ExitCode::SUCCESS;
     std::process::exit(i32::from(!success));
-}
-
-/// What can be said of a module by its first bytes.
-pub fn check(module: &[u8]) -> Result<(), &'static str> {
-    match module {
-        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
-        [0, b'a', b's', b'm', 1, 0, 0, 0, ..] => Err("it is a core WebAssembly module, and a component is needed \
-             (build for wasm32-wasip2, or make one of it with `wasm-tools component new`)"),
-        [0, b'a', b's', b'm', ..] => Err("it is a WebAssembly component of a version that is not known"),
-        _ => Err("it is no WebAssembly component"),
-    }
-}
-
-/// Whether something is WebAssembly of whatever kind.
-pub fn is_wasm(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"\0asm")
 }
 
 /// The monotonic clock, the same in every process of this machine, in nanoseconds.

@@ -21,7 +21,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, watch};
 
 use super::host::WINDOW;
-use super::wire::{Call, Done, Frame, Kind, Load, Loaded, Receiver, Sender};
+use super::wire::{Done, Frame, Kind, Load, Loaded, Receiver, Request, Sender};
 use super::{Flavour, HOST_ARGUMENT, PROGRAM};
 use crate::port::{Cell, CellSpec, ExitStatus, Mount, ProcessSpec, Sandbox, Usage};
 use crate::{Error, error::step};
@@ -65,31 +65,6 @@ pub struct Function {
     pub fuel: Option<u64>,
     /// Hosts it may reach over HTTP.
     pub allow: Vec<String>,
-}
-
-/// A call.
-#[derive(Debug, Default)]
-pub struct Request {
-    /// Which function, as [`Host::load`] numbered it.
-    pub slot: u32,
-    /// Whether the answer is wanted in pieces.
-    pub streaming: bool,
-    /// When it is ended, in milliseconds since 1970.
-    pub deadline_ms: u64,
-    /// How long it may run.
-    pub timeout: Duration,
-    /// Its id.
-    pub request_id: String,
-    /// The ARN it was called by.
-    pub invoked_arn: String,
-    /// `X-Amzn-Trace-Id`.
-    pub trace: Option<String>,
-    /// `X-Amz-Client-Context`, decoded.
-    pub client_context: Option<String>,
-    /// The Cognito identity.
-    pub identity: Option<String>,
-    /// The event.
-    pub event: Bytes,
 }
 
 /// What comes of a call.
@@ -236,7 +211,7 @@ impl Host {
             shared,
             memory_mib.to_string(),
         ];
-        let process = ProcessSpec { argv, env: Vec::new(), cwd: "/".into(), log_pipe: false };
+        let process = ProcessSpec { argv, env: Vec::new(), cwd: "/".into(), log_pipe: false, order_pipe: false };
         let mut process = cell.spawn(process).await?;
         let id = cell.id();
         for output in [process.stdout, process.stderr] {
@@ -346,37 +321,22 @@ impl Host {
         self.directory.unlink(&format!("{slot}.code"));
     }
 
-    /// Has it run a call.
-    pub fn call(&self, request: Request) -> Result<Answer, Error> {
+    /// Has it run a call; hands the call back where the process has ended.
+    pub fn call(&self, request: Request) -> Result<Answer, Request> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         // One more for the end.
         let (sender, events) = mpsc::channel(WINDOW + 1);
         {
             let mut calls = self.shared.calls();
             if calls.ended {
-                return Err(Error::Ended);
+                return Err(request);
             }
             calls.waiting.insert(id, sender);
         }
-        let Request { slot, streaming, deadline_ms, timeout, request_id, invoked_arn, .. } = request;
-        let Request { trace, client_context, identity, event, .. } = request;
-        let timeout_us = u64::try_from(timeout.as_micros()).unwrap_or(u64::MAX);
-        let call = Call {
-            slot,
-            streaming,
-            deadline_ms,
-            timeout_us,
-            request_id,
-            invoked_arn,
-            trace,
-            client_context,
-            identity,
-            event,
-        };
-        if let Err(error) = self.shared.sender.send(Kind::Call, id, &call.head(), &call.event) {
+        if let Err(error) = self.shared.sender.send(Kind::Call, id, &request.head(), &request.event) {
             self.shared.calls().waiting.remove(&id);
             tracing::debug!(host = %self.shared.id, %error, "a wasm host takes no call");
-            return Err(Error::Ended);
+            return Err(request);
         }
         Ok(Answer { id, shared: Arc::clone(&self.shared), events })
     }

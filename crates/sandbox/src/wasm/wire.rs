@@ -10,6 +10,7 @@
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub(super) enum Kind {
     Load = 1,
     /// Node: forget one.
     Unload = 2,
-    /// Node: run a call; [`Call`].
+    /// Node: run a call; [`Request`].
     Call = 3,
     /// Node: so many bytes of a stream were taken.
     Taken = 4,
@@ -100,16 +101,26 @@ pub(super) struct Loaded {
 
 /// A call.
 #[derive(Debug, Default)]
-pub(super) struct Call {
+pub struct Request {
+    /// Which function, as [`super::Host::load`] numbered it.
     pub slot: u32,
+    /// Whether the answer is wanted in pieces.
     pub streaming: bool,
+    /// When it is ended, in milliseconds since 1970.
     pub deadline_ms: u64,
-    pub timeout_us: u64,
+    /// How long it may run.
+    pub timeout: Duration,
+    /// Its id.
     pub request_id: String,
+    /// The ARN it was called by.
     pub invoked_arn: String,
+    /// `X-Amzn-Trace-Id`.
     pub trace: Option<String>,
+    /// `X-Amz-Client-Context`, decoded.
     pub client_context: Option<String>,
+    /// The Cognito identity.
     pub identity: Option<String>,
+    /// The event.
     pub event: Bytes,
 }
 
@@ -159,7 +170,7 @@ pub struct Done {
     /// When the guest's code began, on the monotonic clock, in nanoseconds; 0 where it never did.
     pub began_ns: u64,
     /// What making the instance took.
-    pub made: std::time::Duration,
+    pub made: Duration,
     /// Most bytes of memory the instance ever had.
     pub memory_bytes: u64,
     /// The type of the answer.
@@ -176,7 +187,7 @@ pub struct Done {
 
 impl Default for Done {
     fn default() -> Self {
-        let (made, memory_bytes, began_ns) = (std::time::Duration::ZERO, 0, 0);
+        let (made, memory_bytes, began_ns) = (Duration::ZERO, 0, 0);
         let (content_type, error_type, message) = Default::default();
         let (log, answer) = (Bytes::new(), Bytes::new());
         Self { outcome: Outcome::NotRun, began_ns, made, memory_bytes, content_type, error_type, message, log, answer }
@@ -224,14 +235,14 @@ impl Reader {
     }
 }
 
-impl Call {
+impl Request {
     /// Everything but the event, which follows as it is.
     pub(super) fn head(&self) -> BytesMut {
         let mut out = BytesMut::with_capacity(256);
         out.put_u32_le(self.slot);
         out.put_u8(u8::from(self.streaming));
         out.put_u64_le(self.deadline_ms);
-        out.put_u64_le(self.timeout_us);
+        out.put_u64_le(u64::try_from(self.timeout.as_micros()).unwrap_or(u64::MAX));
         put_text(&mut out, Some(&self.request_id));
         put_text(&mut out, Some(&self.invoked_arn));
         put_text(&mut out, self.trace.as_deref());
@@ -246,7 +257,7 @@ impl Call {
             slot: from.u32()?,
             streaming: from.u8()? != 0,
             deadline_ms: from.u64()?,
-            timeout_us: from.u64()?,
+            timeout: Duration::from_micros(from.u64()?),
             request_id: from.text()?,
             invoked_arn: from.text()?,
             trace: from.optional()?,
@@ -278,7 +289,7 @@ impl Done {
         Some(Self {
             outcome: Outcome::of(from.u8()?)?,
             began_ns: from.u64()?,
-            made: std::time::Duration::from_nanos(from.u64()?),
+            made: Duration::from_nanos(from.u64()?),
             memory_bytes: from.u64()?,
             content_type: from.text()?,
             error_type: from.text()?,
@@ -410,11 +421,11 @@ mod tests {
 
     #[test]
     fn calls_and_answers_read_back_as_written() {
-        let call = Call {
+        let call = Request {
             slot: 7,
             streaming: true,
             deadline_ms: 1,
-            timeout_us: 2,
+            timeout: Duration::from_micros(2),
             request_id: "r".to_owned(),
             invoked_arn: "arn".to_owned(),
             trace: None,
@@ -425,10 +436,10 @@ mod tests {
         let mut bytes = call.head();
         bytes.put_slice(&call.event);
         let whole = bytes.freeze();
-        let read = Call::read(whole.clone()).unwrap();
+        let read = Request::read(whole.clone()).unwrap();
         assert_eq!(format!("{read:?}"), format!("{call:?}"));
         for end in 0..whole.len() - call.event.len() {
-            assert!(Call::read(whole.slice(..end)).is_none(), "{end}");
+            assert!(Request::read(whole.slice(..end)).is_none(), "{end}");
         }
         let done = Done {
             outcome: Outcome::Trapped,

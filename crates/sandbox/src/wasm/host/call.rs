@@ -15,7 +15,7 @@ use super::function::{Exports, Function, Instance};
 use super::linker::Context;
 use super::{Shared, Window, http};
 use crate::wasm::monotonic_ns;
-use crate::wasm::wire::{Call, Done, Kind, Outcome};
+use crate::wasm::wire::{Done, Kind, Outcome, Request};
 
 /// Longest message of an error.
 const MESSAGE_BYTES: usize = 4_000;
@@ -29,10 +29,10 @@ mod http_body_util_response {
 }
 
 /// Runs a call, whatever becomes of it.
-pub(super) async fn run(shared: &Arc<Shared>, id: u32, function: &Function, call: Call) -> Done {
+pub(super) async fn run(shared: &Arc<Shared>, id: u32, function: &Function, call: Request) -> Done {
     let _running = shared.ticker.enter();
     let window = Arc::new(shared.window(id));
-    let limit = Duration::from_micros(call.timeout_us);
+    let limit = call.timeout;
     let mut done = Done::default();
     let begun = Clock::now();
     let mut instance = match function.take() {
@@ -98,7 +98,7 @@ async fn work(
     instance: &mut Instance,
     function: &Function,
     window: &Arc<Window>,
-    call: Call,
+    call: Request,
     done: &mut Done,
 ) -> wasmtime::Result<()> {
     if let Some(fuel) = function.load.fuel {
@@ -123,7 +123,7 @@ async fn work(
     }
 }
 
-fn context(function: &Function, call: &Call) -> Context {
+fn context(function: &Function, call: &Request) -> Context {
     Context {
         request_id: call.request_id.clone(),
         invoked_function_arn: call.invoked_arn.clone(),
@@ -149,7 +149,7 @@ fn finish(done: &mut Done, content_type: &str, answer: Bytes) {
 async fn over_http(
     instance: &mut Instance,
     window: &Arc<Window>,
-    call: Call,
+    call: Request,
     done: &mut Done,
 ) -> wasmtime::Result<()> {
     let Exports::Http(proxy) = &instance.exports else { return Ok(()) };

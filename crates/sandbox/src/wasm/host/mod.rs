@@ -21,7 +21,7 @@ use tokio::net::UnixStream;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::CALLS;
-use super::wire::{Call, Done, Frame, Kind, Load, Loaded, Receiver, Sender};
+use super::wire::{Done, Frame, Kind, Load, Loaded, Receiver, Request, Sender};
 use function::Function;
 use linker::Runtimes;
 use state::Budget;
@@ -129,7 +129,7 @@ fn take(shared: &Arc<Shared>, frame: Frame) -> std::io::Result<()> {
         }
         Kind::Unload => drop(lock(&shared.slots).remove(&frame.id)),
         Kind::Call => {
-            let call = Call::read(frame.body).ok_or_else(wrong)?;
+            let call = Request::read(frame.body).ok_or_else(wrong)?;
             let slot = lock(&shared.slots).get(&call.slot).cloned();
             tokio::spawn(run(Arc::clone(shared), frame.id, slot, call));
         }
@@ -143,7 +143,7 @@ fn take(shared: &Arc<Shared>, frame: Frame) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn run(shared: Arc<Shared>, id: u32, slot: Option<Arc<Slot>>, call: Call) {
+async fn run(shared: Arc<Shared>, id: u32, slot: Option<Arc<Slot>>, call: Request) {
     let not_run = |message: &str| Done { message: message.to_owned(), ..Done::default() };
     let mut done = match slot {
         None => not_run("the function is not loaded"),
