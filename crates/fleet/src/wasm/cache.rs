@@ -118,7 +118,8 @@ impl Cache {
             let path = self.directory.clone();
             move |source| PrepareError::Io { step, path, source }
         };
-        let aside = tempfile::Builder::new().prefix(".making-").tempdir_in(&self.directory).map_err(io("make a directory"))?;
+        let aside =
+            tempfile::Builder::new().prefix(".making-").tempdir_in(&self.directory).map_err(io("make a directory"))?;
         let (module, target) = (aside.path().join("module.wasm"), aside.path().join("code"));
         let (handler, extracted) = (version.handler.clone(), module.clone());
         let extract = move || extract(digest, &blob, handler.as_deref(), &extracted);

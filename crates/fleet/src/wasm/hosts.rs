@@ -193,7 +193,11 @@ impl Hosts {
         let old = {
             let mut state = self.state();
             let place = Place { host: Arc::clone(&host), loaded: HashMap::new(), used: Instant::now() };
-            if state.closed { Err(place) } else { Ok(state.accounts.entry(account.clone()).or_default().place.replace(place)) }
+            if state.closed {
+                Err(place)
+            } else {
+                Ok(state.accounts.entry(account.clone()).or_default().place.replace(place))
+            }
         };
         match old {
             Err(late) => {

@@ -56,7 +56,8 @@ impl Wasm {
             })?,
         };
         let directory = config.data_dir.join("wasm");
-        let cache = Cache::open(&directory, program.clone(), config.code_cache_bytes, Arc::clone(&sandbox), blobs).await?;
+        let cache =
+            Cache::open(&directory, program.clone(), config.code_cache_bytes, Arc::clone(&sandbox), blobs).await?;
         let settings = hosts::Settings {
             program,
             directory: directory.join("hosts"),

@@ -72,7 +72,8 @@ pub async fn compile(
     let work = tokio::time::timeout(WITHIN, async {
         let argv =
             [cell.inside_path(PROGRAM), COMPILE_ARGUMENT.into(), flavour.name().into(), cell.inside_path(MODULE)];
-        let process = ProcessSpec { argv: argv.to_vec(), env: Vec::new(), cwd: "/".into(), log_pipe: false, order_pipe: false };
+        let process =
+            ProcessSpec { argv: argv.to_vec(), env: Vec::new(), cwd: "/".into(), log_pipe: false, order_pipe: false };
         let process = cell.spawn(process).await.map_err(CompileError::Sandbox)?;
         let (code, reason) = tokio::join!(save(process.stdout, target), reason(process.stderr));
         let status = process.exit.await.map_err(|_| CompileError::Sandbox(Error::Ended))?;

@@ -175,8 +175,7 @@ impl Host {
         let id = InstanceId::random();
         let directory = Directory::make(parent, id).map_err(step("make a directory for the wasm host"))?;
         let listener = directory.listen().map_err(step("listen for the wasm host"))?;
-        let mounts =
-            [(program.to_owned(), PathBuf::from(PROGRAM)), (directory.path.clone(), PathBuf::from(SHARED))];
+        let mounts = [(program.to_owned(), PathBuf::from(PROGRAM)), (directory.path.clone(), PathBuf::from(SHARED))];
         let spec = CellSpec {
             id,
             mounts: mounts.map(|(source, target)| Mount { source, target }).to_vec(),
