@@ -29,11 +29,25 @@ pub struct Target {
     pub path: String,
     /// The key to sign with; the emulator asks for none.
     pub key: Option<Key>,
+    /// A page to get, where it is not a function to invoke.
+    pub page: Option<Page>,
+}
+
+/// A page that is got without more ado.
+#[derive(Clone)]
+pub struct Page {
+    /// The name it is asked for by.
+    pub host: String,
+    /// What its body holds.
+    pub expected: &'static [u8],
 }
 
 impl Target {
     /// A request, signed now, as it goes over the wire.
     fn request(&self) -> Result<Vec<u8>> {
+        if let Some(page) = &self.page {
+            return Ok(format!("GET {} HTTP/1.1\r\nhost: {}\r\n\r\n", self.path, page.host).into_bytes());
+        }
         let uri = format!("http://{}{}", self.address, self.path);
         let (mut head, ()) = Request::builder().method(Method::POST).uri(uri).body(())?.into_parts();
         match &self.key {
@@ -95,7 +109,7 @@ impl<'a> Client<'a> {
             let answer = self.buffer.get(..filled).unwrap_or_default();
             if is_whole(answer)? {
                 let took = begun.elapsed();
-                check(answer)?;
+                check(answer, self.target.page.as_ref().map_or(ECHOED, |page| page.expected))?;
                 return Ok(took);
             }
         }
@@ -112,9 +126,9 @@ fn is_whole(answer: &[u8]) -> Result<bool> {
     Ok(answer.len() >= body + length)
 }
 
-fn check(answer: &[u8]) -> Result<()> {
+fn check(answer: &[u8], expected: &[u8]) -> Result<()> {
     // Both functions answer with the event; the emulator reports errors with status 200.
-    let echoed = answer.windows(ECHOED.len()).any(|window| window == ECHOED);
+    let echoed = answer.windows(expected.len()).any(|window| window == expected);
     let failed = answer.windows(FAILED.len()).any(|window| window.eq_ignore_ascii_case(FAILED));
     if !answer.starts_with(b"HTTP/1.1 200") || failed || !echoed {
         bail!("a call failed: {}", String::from_utf8_lossy(answer));
@@ -136,20 +150,30 @@ pub fn latencies(target: &Target, warm_up: usize, calls: usize) -> Result<Vec<Du
 /// So many clients at once, each a thread that mostly waits: calls per second over `counted`, after `warm_up`. Any failed call fails the
 /// bench.
 pub fn throughput(target: &Target, clients: usize, warm_up: Duration, counted: Duration) -> Result<f64> {
+    let calls = u32::try_from(crowd(target, clients, warm_up, counted)?.len())?;
+    Ok(f64::from(calls) / counted.as_secs_f64())
+}
+
+/// The same; the latencies of all calls that ended within `counted`, sorted.
+pub fn crowd(target: &Target, clients: usize, warm_up: Duration, counted: Duration) -> Result<Vec<Duration>> {
     let (from, to) = (Instant::now() + warm_up, Instant::now() + warm_up + counted);
     let work = || {
         let mut client = Client::connect(target)?;
-        let mut calls = 0_u32;
+        let mut measured = Vec::new();
         while Instant::now() < to {
-            client.call()?;
-            calls += u32::from((from..to).contains(&Instant::now()));
+            let took = client.call()?;
+            if (from..to).contains(&Instant::now()) {
+                measured.push(took);
+            }
         }
-        anyhow::Ok(calls)
+        anyhow::Ok(measured)
     };
-    let calls = std::thread::scope(|scope| {
+    let mut all = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..clients).map(|_| scope.spawn(work)).collect();
         let ended = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a client panicked")));
-        ended.sum::<Result<u32>>()
-    })?;
-    Ok(f64::from(calls) / counted.as_secs_f64())
+        ended.collect::<Result<Vec<_>>>()
+    })?
+    .concat();
+    all.sort();
+    Ok(all)
 }

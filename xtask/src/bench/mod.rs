@@ -6,6 +6,7 @@ mod relay;
 mod report;
 pub mod servers;
 mod warm;
+mod wasm;
 
 use anyhow::Result;
 
@@ -20,11 +21,14 @@ pub struct BenchArgs {
 enum Bench {
     /// Warm invocations, beside the AWS Runtime Interface Emulator.
     Warm(warm::WarmArgs),
+    /// WebAssembly functions, beside `wasmtime serve` and `workerd`.
+    Wasm(wasm::WasmArgs),
 }
 
 /// Runs a bench.
 pub fn run(args: &BenchArgs) -> Result<()> {
     match &args.bench {
         Bench::Warm(args) => warm::run(args),
+        Bench::Wasm(args) => wasm::run(args),
     }
 }

@@ -107,6 +107,17 @@ impl Lambent {
         output(command.arg("--data-dir").arg(self.data.path())).map(drop)
     }
 
+    /// Creates a function that anyone may call by its URL, which is returned.
+    pub fn deploy_url(&self, name: &str, function: &Function, runtime: &str, environment: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.binary);
+        command.arg("deploy").arg(&function.dir).args(["--json", "--runtime", runtime, "--timeout", "30", "--url"]);
+        command.args(["--name", name, "--handler", function.handler]);
+        command.args(environment.iter().flat_map(|pair| ["--env", pair]));
+        let deployed = output(command.arg("--data-dir").arg(self.data.path()))?;
+        let url = deployed.get("url").and_then(Value::as_str).context("no URL")?;
+        Ok(url.to_owned())
+    }
+
     /// Resident memory of the node, without its containers.
     pub fn resident_mib(&self) -> Result<f64> {
         self.process.resident_mib()
@@ -169,6 +180,6 @@ impl Emulator {
 }
 
 /// An address that was free a moment ago; the emulator cannot be told to choose one.
-fn free_address() -> Result<SocketAddr> {
+pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }

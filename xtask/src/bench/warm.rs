@@ -97,13 +97,13 @@ impl Case {
 
     fn emulator(&mut self, emulator: &Emulator, calls: usize) -> Result<()> {
         let path = "/2015-03-31/functions/function/invocations".to_owned();
-        self.emulator.measure(&Target { address: emulator.address, path, key: None }, calls)?;
+        self.emulator.measure(&Target { address: emulator.address, path, key: None, page: None }, calls)?;
         self.emulator.memory.push(emulator.resident_mib()?);
         Ok(())
     }
 
     fn relay(&mut self, relay: &Relay, calls: usize) -> Result<()> {
-        self.relay.measure(&Target { address: relay.address, path: "/".to_owned(), key: None }, calls)
+        self.relay.measure(&Target { address: relay.address, path: "/".to_owned(), key: None, page: None }, calls)
     }
 
     fn lambent(&mut self, node: &Lambent, calls: usize) -> Result<()> {
@@ -112,6 +112,7 @@ impl Case {
             address: node.address,
             path: format!("/2015-03-31/functions/{name}/invocations"),
             key: Some(node.key.clone()),
+            page: None,
         };
         self.lambent.measure(&target("alone"), calls)?;
         self.lambent.memory.push(node.resident_mib()?);

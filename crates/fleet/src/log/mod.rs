@@ -60,7 +60,7 @@ impl ContainerLog {
     /// The same stream for another call beside this one's.
     pub(crate) fn beside(&self) -> Self {
         let (writer, logging, stream) = (self.writer.clone(), self.logging.clone(), self.stream.clone());
-        Self { writer, logging, stream, tail: None, api: None }
+        Self { writer, logging, stream, tail: None, api: None, last: self.last }
     }
 
     /// Telemetry goes to the subscribers of `api` from now on.

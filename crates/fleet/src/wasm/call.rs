@@ -38,6 +38,7 @@ type Pieces = mpsc::Sender<Result<Bytes, StreamError>>;
 pub(crate) async fn run(fleet: Arc<Inner>, version: Arc<FunctionVersion>, job: Box<Job>) {
     let Job { call, response, finished, span: _span } = *job;
     let (request, caller) = Caller::of(call, &version, &fleet, response);
+    let began = Instant::now();
     match place(&fleet, &version, request).await {
         Err(error) => {
             tracing::error!(function = %version.arn, error = &error as &dyn std::error::Error, "a wasm call was not run");
@@ -50,7 +51,7 @@ pub(crate) async fn run(fleet: Arc<Inner>, version: Arc<FunctionVersion>, job: B
             };
             let log = loaded.log.beside();
             let running = Running { fleet, version, loaded, log, lines: Splitter::new(Kind::Text), start, caller };
-            if let Some(report) = running.run(&host, answer).await {
+            if let Some(report) = running.run(&host, answer, began).await {
                 let _ = finished.send(report);
             }
         }
@@ -185,8 +186,7 @@ struct Running {
 
 impl Running {
     /// None: the call never ran, which its caller was told.
-    async fn run(mut self, host: &Host, mut answer: Answer) -> Option<Report> {
-        let began = Instant::now();
+    async fn run(mut self, host: &Host, mut answer: Answer, began: Instant) -> Option<Report> {
         // The monotonic clock of the other process, in this one's terms.
         let received_ns = monotonic_ns().saturating_sub(nanos(self.caller.received_at.elapsed()));
         self.log.room().await;
@@ -223,7 +223,11 @@ impl Running {
             Outcome::TimedOut => self.version.timeout,
             _ => began.elapsed(),
         };
-        let init = (self.start == StartKind::Cold && done.began_ns > 0).then(|| done.made.min(took));
+        // Everything before the guest's first instruction: a host process, loading, an instance.
+        let init = (self.start == StartKind::Cold && done.began_ns > 0).then(|| {
+            let before = Duration::from_nanos(done.began_ns.saturating_sub(received_ns));
+            before.saturating_sub(began.duration_since(self.caller.received_at)).min(took)
+        });
         let memory = done.memory_bytes;
         let end = self.end(done).await;
         Some(self.report(end, took - init.unwrap_or_default(), memory, init, latency))
