@@ -182,7 +182,8 @@ impl Workerd {
     }
 }
 
-const WORKER: &str = "export default { fetch(request) { return new Response(`Hello from ${new URL(request.url).pathname}\\n`); } };\n";
+const WORKER: &str =
+    "export default { fetch(request) { return new Response(`Hello from ${new URL(request.url).pathname}\\n`); } };\n";
 const CONFIG: &str = r#"using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   services = [(name = "main", worker = (
@@ -210,7 +211,15 @@ fn wasmtime() -> Result<PathBuf> {
     if !binary.is_file() {
         let features = "run,serve,cranelift,pooling-allocator,parallel-compilation,component-model-async";
         let mut install = run::command(run::cargo_path());
-        install.args(["install", "wasmtime-cli", "--version", WASMTIME, "--no-default-features", "--features", features]);
+        install.args([
+            "install",
+            "wasmtime-cli",
+            "--version",
+            WASMTIME,
+            "--no-default-features",
+            "--features",
+            features,
+        ]);
         run::check(install.arg("--root").arg(&root))?;
     }
     Ok(binary)
