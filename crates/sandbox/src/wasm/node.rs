@@ -275,9 +275,9 @@ impl Host {
         self.cell.id()
     }
 
-    /// Its process, as numbered inside its cell.
-    pub fn pid(&self) -> u32 {
-        self.pid
+    /// Kills its process, and leaves the rest to whoever finds it ended.
+    pub async fn kill(&self) {
+        let _ = self.cell.signal(self.pid, libc::SIGKILL).await;
     }
 
     /// Whether it takes no more calls.

@@ -10,3 +10,4 @@ mod measure;
 mod node_death;
 mod ordinary_user;
 mod support;
+mod wasm;
