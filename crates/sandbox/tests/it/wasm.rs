@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lambent_sandbox::ExitStatus;
-use lambent_sandbox::wasm::{self, Answer, CompileError, Compiled, Done, Event, Flavour, Function, Host, Outcome, Request};
+use lambent_sandbox::wasm::{
+    self, Answer, CompileError, Compiled, Done, Event, Flavour, Function, Host, Outcome, Request,
+};
 use serde_json::{Value, json};
 
 use super::support::{Bench, PATIENCE, agent_program, cell};
@@ -93,8 +95,15 @@ async fn a_guest_gets_its_call_and_nothing_else() {
     let slot = world.load(|_| {});
     assert_eq!(world.said(slot, json!({"do": "echo", "x": [1]})).await, json!({"do": "echo", "x": [1]}));
     let context = world.said(slot, json!({"do": "context"})).await;
-    assert_eq!((&context["requestId"], &context["name"], &context["memory"]), (&json!("r-1"), &json!("probe"), &json!(128)));
-    assert_eq!(world.said(slot, json!({"do": "env"})).await, json!({"GIVEN": "1"}), "the node's environment stays outside");
+    assert_eq!(
+        (&context["requestId"], &context["name"], &context["memory"]),
+        (&json!("r-1"), &json!("probe"), &json!(128))
+    );
+    assert_eq!(
+        world.said(slot, json!({"do": "env"})).await,
+        json!({"GIVEN": "1"}),
+        "the node's environment stays outside"
+    );
     let first = world.said(slot, json!({"do": "random"})).await;
     assert_ne!(first, world.said(slot, json!({"do": "random"})).await);
     // An instance of its own for each call.
@@ -102,7 +111,10 @@ async fn a_guest_gets_its_call_and_nothing_else() {
         assert_eq!(world.said(slot, json!({"do": "count"})).await, 1);
     }
     let (failed, _) = world.call(slot, json!({"do": "fail", "message": "why"})).await;
-    assert_eq!((failed.outcome, failed.error_type.as_str(), failed.message.as_str()), (Outcome::Error, "Probe.Failed", "why"));
+    assert_eq!(
+        (failed.outcome, failed.error_type.as_str(), failed.message.as_str()),
+        (Outcome::Error, "Probe.Failed", "why")
+    );
     world.host.stop().await;
 }
 
