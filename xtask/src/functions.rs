@@ -2,6 +2,8 @@
 //!
 //! They are workspaces of their own, so that what they depend on reaches neither the product's lock file nor its licence check.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 
 use crate::run;
@@ -22,5 +24,17 @@ pub fn build() -> Result<()> {
     let (from, to) = (cache.join("release/bootstrap"), directory.join("bootstrap"));
     std::fs::copy(&from, &to).with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))?;
     println!("{}", to.display());
+    println!("{}", build_static()?.join("bootstrap").display());
     Ok(())
+}
+
+/// Builds the static one, of one file and no crate; its directory.
+pub fn build_static() -> Result<PathBuf> {
+    let directory = run::target().join("functions/static");
+    std::fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
+    let mut rustc = run::command(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc.args(["--edition", "2024", "-O", "-C", "target-feature=+crt-static", "-C", "panic=abort"]);
+    rustc.args(["-C", "strip=symbols", "-o"]).arg(directory.join("bootstrap"));
+    run::check(rustc.arg("tests/functions/static/bootstrap.rs"))?;
+    Ok(directory)
 }

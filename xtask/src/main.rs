@@ -1,6 +1,7 @@
 //! What developers and CI run: `cargo xtask test`, `bench`, `soak`, `fmt`, `lint`, `functions`, `model`.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bench;
 mod checks;
 mod clients;

@@ -43,27 +43,75 @@ fn find(venv: &Path, name: &str) -> Option<PathBuf> {
 
 /// A Python handler under the official client, on the machine's own interpreter, started by a shell line.
 pub fn python() -> Result<Function> {
-    let dir = run::target().join("bench/python");
+    official_python("python-awslambdaric", "app", "def handler(event, context):\n    return event\n")
+}
+
+/// A Python module of one handler under the official client.
+pub fn official_python(case: &'static str, module: &'static str, source: &str) -> Result<Function> {
+    let dir = run::target().join("bench").join(case);
     let python = interpreter()?;
     if !dir.join("awslambdaric").is_dir() {
         std::fs::create_dir_all(&dir)?;
         let mut pip = run::command(run::target().join("venv-sam/bin/python"));
         run::check(pip.args(["-m", "pip", "install", "--quiet", "--target"]).arg(&dir).arg(CLIENT_PACKAGE))?;
     }
-    std::fs::write(dir.join("app.py"), "def handler(event, context):\n    return event\n")?;
-    let bootstrap = dir.join("bootstrap");
-    let script = format!(
-        "#!/bin/sh\nhere=$(dirname \"$0\")\ncd \"$here\"\nexport PYTHONPATH=\"$here\"\nexec {} -m awslambdaric app.handler\n",
-        python.display()
-    );
-    std::fs::write(&bootstrap, script)?;
-    std::fs::set_permissions(&bootstrap, std::fs::Permissions::from_mode(0o755))?;
-    Ok(Function { case: "python-awslambdaric", dir, handler: "app.handler" })
+    std::fs::write(dir.join(format!("{module}.py")), source)?;
+    let start = format!("export PYTHONPATH=\"$here\"\nexec {} -m awslambdaric {module}.handler", python.display());
+    bootstrap(&dir, &start)?;
+    Ok(Function { case, dir, handler: "app.handler" })
+}
+
+/// A Node.js module of one handler under the official client; none where that cannot be built here.
+pub fn official_node(case: &'static str, source: &str) -> Result<Option<Function>> {
+    clients::setup(&["venv", "ric-3"])?;
+    let installed = run::target().join("node/ric-3");
+    let client = installed.join("node_modules/aws-lambda-ric/bin/index.mjs");
+    let is_whole = installed.join("installed.json").is_file();
+    let Some(node) = run::which("node").filter(|_| is_whole) else { return Ok(None) };
+    let dir = run::target().join("bench").join(case);
+    std::fs::create_dir_all(&dir)?;
+    std::fs::write(dir.join("app.js"), source)?;
+    bootstrap(&dir, &format!("exec {} {} app.handler", node.display(), client.display()))?;
+    Ok(Some(Function { case, dir, handler: "app.handler" }))
+}
+
+/// A `bootstrap` that goes to its own directory, `$here`, and starts something.
+fn bootstrap(dir: &Path, start: &str) -> Result<()> {
+    let path = dir.join("bootstrap");
+    std::fs::write(&path, format!("#!/bin/sh\nhere=$(dirname \"$0\")\ncd \"$here\"\n{start}\n"))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// The static test function, which tells when it began.
+pub fn static_binary() -> Result<Function> {
+    Ok(Function { case: "provided", dir: functions::build_static()?, handler: "bootstrap" })
+}
+
+/// The container runtime of the OCI's reference kind, from Debian, unpacked below the target folder; none where there is no Debian.
+pub fn crun() -> Result<Option<PathBuf>> {
+    let root = run::target().join("tools/crun");
+    let program = root.join("usr/bin/crun");
+    if !program.is_file() {
+        if run::which("apt-get").is_none() {
+            return Ok(None);
+        }
+        std::fs::create_dir_all(&root)?;
+        let mut get = run::command("apt-get");
+        let got = get.args(["download", "crun", "libyajl2"]).current_dir(&root).stdout(std::process::Stdio::null());
+        if !got.stderr(std::process::Stdio::null()).status()?.success() {
+            return Ok(None);
+        }
+        for entry in std::fs::read_dir(&root)?.flatten().filter(|entry| entry.path().extension().is_some()) {
+            run::check(run::command("dpkg-deb").arg("--extract").arg(entry.path()).arg(&root))?;
+        }
+    }
+    Ok(Some(root).filter(|_| program.is_file()))
 }
 
 /// The system's interpreter of the version that the bench's environment was made of: cells see it at the same path, and what was
 /// compiled for one runs under the other.
-fn interpreter() -> Result<PathBuf> {
+pub fn interpreter() -> Result<PathBuf> {
     let shown = run::command(run::target().join("venv-sam/bin/python"))
         .args(["-c", "import sys; print('python%d.%d' % sys.version_info[:2])"])
         .output()

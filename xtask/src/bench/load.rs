@@ -98,6 +98,15 @@ impl<'a> Client<'a> {
             (self.request, self.signed_at) = (self.target.request()?, Instant::now());
         }
         let begun = Instant::now();
+        let expected = self.target.page.as_ref().map_or(ECHOED, |page| page.expected);
+        let answer = self.exchange()?;
+        let took = begun.elapsed();
+        check(answer, expected)?;
+        Ok(took)
+    }
+
+    /// Sends one call; the whole answer.
+    fn exchange(&mut self) -> Result<&[u8]> {
         self.socket.write_all(&self.request)?;
         let mut filled = 0;
         loop {
@@ -106,11 +115,8 @@ impl<'a> Client<'a> {
                 0 => bail!("the server closed the connection, or answered more than {ANSWER_BYTES} bytes"),
                 count => filled += count,
             }
-            let answer = self.buffer.get(..filled).unwrap_or_default();
-            if is_whole(answer)? {
-                let took = begun.elapsed();
-                check(answer, self.target.page.as_ref().map_or(ECHOED, |page| page.expected))?;
-                return Ok(took);
+            if is_whole(self.buffer.get(..filled).unwrap_or_default())? {
+                return Ok(self.buffer.get(..filled).unwrap_or_default());
             }
         }
     }
@@ -134,6 +140,30 @@ fn check(answer: &[u8], expected: &[u8]) -> Result<()> {
         bail!("a call failed: {}", String::from_utf8_lossy(answer));
     }
     Ok(())
+}
+
+/// One call to a function that answers with the moment at which its first line ran, in microseconds since 1970: the time from the
+/// request's first byte until then, by the same clock, in milliseconds; and until the answer was there. The connection and the signature
+/// are made before.
+pub fn until_user_code(target: &Target) -> Result<(f64, f64)> {
+    let mut client = Client::connect(target)?;
+    let sent = jiff::Timestamp::now().as_microsecond();
+    let answer = client.exchange()?;
+    let answered = jiff::Timestamp::now().as_microsecond();
+    let text = String::from_utf8_lossy(answer);
+    let began = text.split_once("\r\n\r\n").and_then(|(_, body)| body.trim().parse::<i64>().ok());
+    let began = began.with_context(|| format!("a call failed: {text}"))?;
+    if !(sent..=answered).contains(&began) {
+        bail!("user code ran before the call: the container was not made for it");
+    }
+    Ok((millis(began - sent), millis(answered - sent)))
+}
+
+/// Microseconds in milliseconds.
+pub fn millis(micros: i64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "far less than a float can count")]
+    let micros = micros as f64;
+    micros / 1000.0
 }
 
 /// One client, `warm_up` calls that do not count and `calls` that do; the latter's latencies, sorted.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Lambent beside something that does the same job, on one machine, in one run, turn by turn.
 
+mod cold;
 pub mod install;
 pub mod load;
 mod relay;
@@ -23,6 +24,8 @@ enum Bench {
     Warm(warm::WarmArgs),
     /// WebAssembly functions, beside `wasmtime serve` and `workerd`.
     Wasm(wasm::WasmArgs),
+    /// The way from a request to the first line of user code in a container made for it.
+    Cold(cold::ColdArgs),
 }
 
 /// Runs a bench.
@@ -30,5 +33,6 @@ pub fn run(args: &BenchArgs) -> Result<()> {
     match &args.bench {
         Bench::Warm(args) => warm::run(args),
         Bench::Wasm(args) => wasm::run(args),
+        Bench::Cold(args) => cold::run(args),
     }
 }

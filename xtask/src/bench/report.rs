@@ -5,7 +5,7 @@ use serde_json::json;
 /// One metric of one case, all its runs.
 pub struct Metric {
     /// Which function.
-    pub case: &'static str,
+    pub case: String,
     /// What was measured.
     pub name: String,
     /// In what.
@@ -64,6 +64,12 @@ fn shown(values: &[f64]) -> String {
     }
 }
 
+/// The value that so many of a hundred do not exceed, by nearest rank; 0 of nothing.
+pub fn percentile(values: &[f64], percent: usize) -> f64 {
+    let rank = (values.len() * percent).div_ceil(100).saturating_sub(1);
+    sorted(values).get(rank).copied().unwrap_or(0.0)
+}
+
 fn sorted(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -83,7 +89,7 @@ mod tests {
     #[test]
     fn a_line_has_every_key() {
         let metric =
-            Metric { case: "c", name: "p50".into(), unit: "ms", lambent: vec![3.0, 1.0, 2.0], peer: vec![4.0] };
+            Metric { case: "c".into(), name: "p50".into(), unit: "ms", lambent: vec![3.0, 1.0, 2.0], peer: vec![4.0] };
         let expected = r#"{"bench":"warm","case":"c","metric":"p50","unit":"ms","lambent":2.0,"peer":4.0,"peer_name":"p","ratio":0.5,"runs":3}"#;
         assert_eq!(line("warm", "p", &metric).to_string(), expected);
         let alone = Metric { peer: Vec::new(), ..metric };

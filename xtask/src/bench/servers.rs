@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::install::Function;
+use super::load::Target;
 
 /// How long a server may take to answer.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -142,8 +143,7 @@ fn output(command: &mut Command) -> Result<Value> {
 /// The emulator with one function.
 pub struct Emulator {
     process: Process,
-    /// Where it answers.
-    pub address: SocketAddr,
+    address: SocketAddr,
 }
 
 impl Emulator {
@@ -171,6 +171,12 @@ impl Emulator {
             std::thread::yield_now();
         }
         Ok(Self { process, address })
+    }
+
+    /// Where its function is called.
+    pub fn target(&self) -> Target {
+        let path = "/2015-03-31/functions/function/invocations".to_owned();
+        Target { address: self.address, path, key: None, page: None }
     }
 
     /// Resident memory of the emulator, without the function.

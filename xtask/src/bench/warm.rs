@@ -96,8 +96,7 @@ impl Case {
     }
 
     fn emulator(&mut self, emulator: &Emulator, calls: usize) -> Result<()> {
-        let path = "/2015-03-31/functions/function/invocations".to_owned();
-        self.emulator.measure(&Target { address: emulator.address, path, key: None, page: None }, calls)?;
+        self.emulator.measure(&emulator.target(), calls)?;
         self.emulator.memory.push(emulator.resident_mib()?);
         Ok(())
     }
@@ -125,7 +124,7 @@ impl Case {
 
     fn beside_relay(&self) -> Vec<Metric> {
         let metric = |name: &str, lambent: &[f64], peer: &[f64]| {
-            let (case, name) = (self.function.case, name.to_owned());
+            let (case, name) = (self.function.case.to_owned(), name.to_owned());
             Metric { case, name, unit: "ms", lambent: lambent.to_vec(), peer: peer.to_vec() }
         };
         vec![metric("p50", &self.lambent.p50, &self.relay.p50), metric("p99", &self.lambent.p99, &self.relay.p99)]
@@ -133,7 +132,13 @@ impl Case {
 
     fn metrics(self) -> Vec<Metric> {
         let case = self.function.case;
-        let metric = |name: &str, unit, lambent, peer| Metric { case, name: name.to_owned(), unit, lambent, peer };
+        let metric = |name: &str, unit, lambent, peer| Metric {
+            case: case.to_owned(),
+            name: name.to_owned(),
+            unit,
+            lambent,
+            peer,
+        };
         let (ours, theirs) = (self.lambent, self.emulator);
         let mut metrics = vec![
             metric("p50", "ms", ours.p50, theirs.p50),
@@ -152,12 +157,9 @@ impl Alone {
     fn measure(&mut self, target: &Target, calls: usize) -> Result<()> {
         let sorted = load::latencies(target, WARM_UP_CALLS, calls)?;
         let total: Duration = sorted.iter().sum();
-        let at = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100).saturating_sub(1);
-            sorted.get(rank).map_or(0.0, |latency| latency.as_secs_f64() * 1000.0)
-        };
-        self.p50.push(at(50));
-        self.p99.push(at(99));
+        let millis: Vec<f64> = sorted.iter().map(|latency| latency.as_secs_f64() * 1000.0).collect();
+        self.p50.push(report::percentile(&millis, 50));
+        self.p99.push(report::percentile(&millis, 99));
         #[expect(clippy::cast_precision_loss, reason = "far fewer calls than a float can count")]
         self.rate.push(sorted.len() as f64 / total.as_secs_f64());
         Ok(())

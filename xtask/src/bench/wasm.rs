@@ -135,7 +135,7 @@ impl Seen {
 impl Case {
     fn metrics(&self, peer: &Seen) -> [Metric; 3] {
         let metric = |name: &str, unit, lambent: &[f64], peer: &[f64]| Metric {
-            case: self.name,
+            case: self.name.to_owned(),
             name: name.to_owned(),
             unit,
             lambent: lambent.to_vec(),

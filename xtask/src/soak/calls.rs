@@ -10,8 +10,8 @@ use anyhow::Result;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::api::{Answer, Api};
 use super::harm::Chance;
+use crate::api::{Answer, Api};
 
 /// Clients at once.
 pub const CLIENTS: usize = 8;

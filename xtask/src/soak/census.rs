@@ -1,11 +1,11 @@
 //! What a node holds of its host: processes, mounts, cgroups, namespaces, descriptors, memory.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::procs::{self, Process};
+use crate::api;
 
 /// How long a node may take to end what is idle.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -105,12 +105,7 @@ impl Subject {
 
     /// Containers of functions, as the node's metrics have them; none where they cannot be read.
     fn containers(&self) -> Option<f64> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address);
-        stream.write_all(request.as_bytes()).ok()?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text).ok()?;
-        Some(sum(&text, "lambent_containers"))
+        Some(api::sum(&api::metrics(self.address).ok()?, "lambent_containers"))
     }
 
     /// All processes below the node; to be asked for again when it is gone.
@@ -134,12 +129,6 @@ impl Subject {
         search(Path::new("/sys/fs/cgroup"), &self.group(), &mut found);
         found
     }
-}
-
-/// All values of a metric together.
-fn sum(metrics: &str, name: &str) -> f64 {
-    let lines = metrics.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
-    lines.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
 }
 
 fn search(directory: &Path, name: &str, found: &mut usize) {
@@ -169,17 +158,5 @@ impl Census {
         ];
         let more = pairs.into_iter().filter(|(_, now, before)| now > before);
         more.map(|(what, now, before)| format!("{now} {what} after {} calls, {before} before", self.calls)).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_values_of_a_metric_count() {
-        let text = "# TYPE lambent_containers gauge\nlambent_containers{state=\"idle\"} 2\nlambent_containers{state=\"busy\"} 1\n\
-                    lambent_containers_total 7\n";
-        assert!((sum(text, "lambent_containers") - 3.0).abs() < f64::EPSILON);
     }
 }

@@ -1,14 +1,10 @@
 //! What is called: functions on each kind of runtime that this machine has. Each answers with the number that its event holds.
 
-use std::io::{Cursor, Write};
-use std::time::{Duration, Instant};
-
 use anyhow::{Result, bail};
-use base64::Engine as _;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::api::Api;
+use crate::api::{Api, zip};
 use crate::run;
 
 const PYTHON: &str =
@@ -35,14 +31,10 @@ done
 
 /// Seconds a call may run: what is stopped costs its caller this long.
 pub const TIMEOUT_SECONDS: u64 = 2;
-const ROLE: &str = "arn:aws:iam::000000000000:role/soak";
-/// How long a function may take to become active.
-const ACTIVE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Creates them all, with names that begin with `prefix`; the names, one for each share of the calls.
 pub async fn create(api: &Api, prefix: &str) -> Result<Vec<String>> {
-    let python = version("python3", &["-c", "import sys; print('python%d.%d' % sys.version_info[:2])"]);
-    let node = version("node", &["-p", "`nodejs${process.versions.node.split('.')[0]}.x`"]);
+    let (python, node) = (python(), node());
     let curl = run::which("curl").is_some();
     let mut names = Vec::new();
     let mut wanted = Vec::new();
@@ -70,7 +62,7 @@ pub async fn create(api: &Api, prefix: &str) -> Result<Vec<String>> {
     for (name, file, source, runtime, watched) in wanted {
         let name = format!("{prefix}{name}");
         let layers: Vec<&Value> = if watched { vec![&layer] } else { Vec::new() };
-        create_one(api, &name, &runtime, &zip(file, source)?, &layers).await?;
+        create_one(api, &name, &runtime, &zip(file, source.as_bytes())?, &layers).await?;
         names.push(name);
     }
     Ok(names)
@@ -80,41 +72,31 @@ async fn create_one(api: &Api, name: &str, runtime: &str, code: &str, layers: &[
     let wanted = json!({
         "FunctionName": name,
         "Runtime": runtime,
-        "Handler": "app.handler",
-        "Role": ROLE,
         "Timeout": TIMEOUT_SECONDS,
         // A fair share of a processor, so that what is not harmed ends in time also on a busy machine.
         "MemorySize": 512,
         "Layers": layers,
         "Code": { "ZipFile": code },
     });
-    api.control(Method::POST, "/2015-03-31/functions", &wanted).await?;
-    let begun = Instant::now();
-    loop {
-        let path = format!("/2015-03-31/functions/{name}/configuration");
-        let found = api.control(Method::GET, &path, &Value::Null).await?;
-        match found.get("State").and_then(Value::as_str) {
-            Some("Active") => return Ok(()),
-            Some("Pending") if begun.elapsed() < ACTIVE_WITHIN => tokio::task::yield_now().await,
-            _ => bail!("{name} does not become active: {found}"),
-        }
-    }
+    api.create(wanted).await
 }
 
 /// The ARN of a layer with one extension.
 async fn publish_layer(api: &Api, prefix: &str) -> Result<Value> {
     let path = format!("/2018-10-31/layers/{prefix}watcher/versions");
-    let content = json!({ "Content": { "ZipFile": zip("extensions/watcher", EXTENSION)? } });
+    let content = json!({ "Content": { "ZipFile": zip("extensions/watcher", EXTENSION.as_bytes())? } });
     let published = api.control(Method::POST, &path, &content).await?;
     Ok(published.get("LayerVersionArn").cloned().unwrap_or_default())
 }
 
-/// A package of one executable file, as the API takes it.
-fn zip(name: &str, content: &str) -> Result<String> {
-    let mut package = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    package.start_file(name, zip::write::SimpleFileOptions::default().unix_permissions(0o755))?;
-    package.write_all(content.as_bytes())?;
-    Ok(base64::engine::general_purpose::STANDARD.encode(package.finish()?.into_inner()))
+/// The runtime that this machine's Python is.
+pub fn python() -> Option<String> {
+    version("python3", &["-c", "import sys; print('python%d.%d' % sys.version_info[:2])"])
+}
+
+/// The runtime that this machine's Node.js is.
+pub fn node() -> Option<String> {
+    version("node", &["-p", "`nodejs${process.versions.node.split('.')[0]}.x`"])
 }
 
 /// What a program says of its version, where there is such a program.

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::api::Api;
 use super::calls::{self, CLIENTS, Tally};
 use super::census::Subject;
 use super::functions;
 use super::harm::{Chance, Harm};
 use super::procs;
 use super::verdict::Findings;
+use crate::api::{self, Api};
 use crate::bench::install;
 use crate::bench::servers::Lambent;
 use crate::run;
@@ -78,7 +78,7 @@ fn soak(binary: &Path, total: u64, seed: u64) -> Result<Findings> {
     let node = Lambent::start_with(binary, &[IDLE], std::fs::File::create(&log)?.into())?;
     let api = Api { address: node.address, key: node.key.clone() };
     let subject = Subject { node: node.pid(), address: node.address };
-    let names = deploy(&api, "soak-")?;
+    let names = api::block_on(functions::create(&api, "soak-"))?;
 
     let mut chance = Chance(seed);
     let mut round = |calls, first, orders, tally| {
@@ -104,11 +104,6 @@ fn soak(binary: &Path, total: u64, seed: u64) -> Result<Findings> {
     let struck = harm.end();
     let after = end(node, &subject, &log)?;
     Ok(Findings { seed, calls: total, tally, struck, counts, after })
-}
-
-fn deploy(api: &Api, prefix: &str) -> Result<Vec<String>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, functions::create(api, prefix))
 }
 
 /// Ends the node; what is left of it, and what its log says went wrong inside.

@@ -1,9 +1,8 @@
 //! `cargo xtask soak`: a node under long load and steady harm, after which every call must be accounted for and nothing be left.
 
-mod api;
 mod calls;
 mod census;
-mod functions;
+pub mod functions;
 mod harm;
 mod kills;
 mod procs;
