@@ -57,6 +57,21 @@ pub struct FleetStatus {
     pub memory_mib: u64,
     /// The bound of that.
     pub memory_limit_mib: u64,
+    /// Host processes of WebAssembly functions.
+    pub wasm_hosts: Vec<WasmHostStatus>,
+}
+
+/// What a host process of WebAssembly functions is doing.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct WasmHostStatus {
+    /// Its id.
+    pub id: lambent_model::InstanceId,
+    /// Whose it is.
+    pub account: lambent_model::AccountId,
+    /// Function versions it has loaded.
+    pub loaded: usize,
+    /// Calls under way.
+    pub running: usize,
 }
 
 /// Runs calls in containers.
@@ -177,6 +192,7 @@ impl Fleet {
             containers: pool.containers(),
             memory_mib: pool.memory_mib(),
             memory_limit_mib: self.inner.config.memory_mib,
+            wasm_hosts: self.inner.wasm.status(),
         }
     }
 

@@ -24,5 +24,5 @@ mod wasm;
 pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Running, StartKind};
 pub use config::{FleetConfig, WasmConfig};
 pub use error::{Error, PrepareError};
-pub use fleet::{ContainerStatus, Fleet, FleetStatus};
+pub use fleet::{ContainerStatus, Fleet, FleetStatus, WasmHostStatus};
 pub use lambent_runtime_api::{Body, ResponseMode, StreamError};

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::container::meter::Meters;
-use crate::fleet::Inner;
+use crate::fleet::{Inner, WasmHostStatus};
 use crate::log::ContainerLog;
 use crate::{Error, PrepareError};
 
@@ -271,6 +271,17 @@ impl Hosts {
                 host.stop().await;
             }
         }
+    }
+
+    /// What there is.
+    pub(super) fn status(&self) -> Vec<WasmHostStatus> {
+        let state = self.state();
+        let status = |(account, of): (&AccountId, &Account)| {
+            let place = of.place.as_ref().filter(|place| !place.host.is_ended())?;
+            let (id, account, loaded) = (place.host.id(), account.clone(), place.loaded.len());
+            Some(WasmHostStatus { id, account, loaded, running: place.host.running() })
+        };
+        state.accounts.iter().filter_map(status).collect()
     }
 
     /// Forgets a version, wherever it is loaded.

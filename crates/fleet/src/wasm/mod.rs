@@ -27,7 +27,7 @@ use lambent_sandbox::wasm::Host;
 use lambent_store::Blobs;
 use uuid::Uuid;
 
-use crate::fleet::Inner;
+use crate::fleet::{Inner, WasmHostStatus};
 use crate::{Error, FleetConfig, PrepareError};
 use cache::Cache;
 pub(crate) use call::run;
@@ -95,6 +95,11 @@ impl Wasm {
         let loaded = Loaded::new(fleet, version);
         let function = options.function(version, &loaded.stream(), code);
         self.hosts.load(version, function, loaded).await
+    }
+
+    /// The host processes that are accounts'.
+    pub(crate) fn status(&self) -> Vec<WasmHostStatus> {
+        self.hosts.status()
     }
 
     /// Forgets a version that was replaced or deleted.

@@ -5,3 +5,4 @@ mod commands;
 mod lifecycle;
 mod node;
 mod traces;
+mod wasm;
