@@ -36,7 +36,7 @@ enum Task {
     /// Clippy, with warnings as errors.
     Lint,
     /// Build the functions that tests run, into `target/functions`.
-    Functions,
+    Functions(functions::FunctionsArgs),
     /// Take the Lambda service model from botocore.
     Model(model::ModelArgs),
 }
@@ -48,7 +48,7 @@ fn main() -> std::process::ExitCode {
         Task::Soak(args) => soak::run(&args),
         Task::Fmt => run::cargo(&["fmt", "--all"]),
         Task::Lint => run::cargo(checks::CLIPPY),
-        Task::Functions => functions::build(),
+        Task::Functions(args) => functions::run(&args),
         Task::Model(args) => model::run(&args),
     };
     match result {
