@@ -44,7 +44,7 @@ const TABLE_ELEMENTS: usize = 100_000;
 const MEMORY: usize = 1 << 32;
 /// Bytes of a memory that stay resident between two instances: what was written is then put back by copying, which is cheaper than
 /// giving the pages to the kernel and faulting them in again.
-const RESIDENT: usize = 256 << 10;
+const RESIDENT: usize = 512 << 10;
 /// The guest's stack, and the fiber's that it runs on.
 const WASM_STACK: usize = 1 << 20;
 const FIBER_STACK: usize = 2 << 20;

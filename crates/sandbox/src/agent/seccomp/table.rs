@@ -63,6 +63,7 @@ const IOCTLS: &[u64] = &[
     0x8921,      // SIOCGIFMTU: reads an interface
     0x8927,      // SIOCGIFHWADDR: uuid.getnode()
     0x8933,      // SIOCGIFINDEX: if_nametoindex()
+    0xc060_6610, // PAGEMAP_SCAN: which of its own pages were written; how a wasm host puts an instance's memory back
 ];
 
 /// Attributes of the calling process that are its own business.
