@@ -45,7 +45,9 @@ fn components() -> Result<()> {
     let (source, target) = example("wasm-js")?;
     let tools = run::target().join("tools/componentize-js");
     std::fs::create_dir_all(&tools)?;
-    run::check(run::command("npm").args(["install", "--silent", "--no-save", "--prefix"]).arg(&tools).arg(COMPONENTIZE_JS))?;
+    run::check(
+        run::command("npm").args(["install", "--silent", "--no-save", "--prefix"]).arg(&tools).arg(COMPONENTIZE_JS),
+    )?;
     std::fs::write(tools.join("make.mjs"), MAKE_JS)?;
     let mut node = run::command("node");
     node.arg("make.mjs").arg(source.join("function.js")).arg(&wit).arg(&target).current_dir(&tools);
@@ -57,7 +59,13 @@ fn components() -> Result<()> {
         run::check(run::command(venv.join("bin/python")).args(["-m", "pip", "install", "--quiet", COMPONENTIZE_PY]))?;
     }
     let mut python = run::command(venv.join("bin/componentize-py"));
-    python.arg("-d").arg(&wit).args(["-w", "function", "componentize", "app", "-p"]).arg(&source).arg("-o").arg(&target);
+    python
+        .arg("-d")
+        .arg(&wit)
+        .args(["-w", "function", "componentize", "app", "-p"])
+        .arg(&source)
+        .arg("-o")
+        .arg(&target);
     run::check(&mut python)
 }
 

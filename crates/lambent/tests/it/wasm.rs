@@ -122,7 +122,9 @@ async fn calls_are_logged_and_reported_as_others_are() {
     assert_eq!(first.report.start, StartKind::Cold);
     assert!(first.report.init.is_some() && first.report.max_memory_mib >= 1);
     let tail = String::from_utf8(first.report.log_tail.unwrap().to_vec()).unwrap();
-    for part in ["INIT_START", "START RequestId: ", "0 hello\n", "to standard error\n", "END RequestId: ", "Init Duration: "] {
+    for part in
+        ["INIT_START", "START RequestId: ", "0 hello\n", "to standard error\n", "END RequestId: ", "Init Duration: "]
+    {
         assert!(tail.contains(part), "{part} is not in {tail}");
     }
     let second = world.call(&function, json!({"do": "env"})).await;
@@ -247,11 +249,8 @@ async fn what_cannot_be_compiled_is_said_when_it_is_deployed() {
     let world = World::on(directory.path()).await;
     let good = world.function(ONE, PROBE).await;
     let cut = world.store.blobs.put(Bytes::from_static(PROBE.get(..PROBE.len() / 2).unwrap())).await.unwrap();
-    let bad = FunctionVersion {
-        code: CodeRef { digest: cut, zipped_bytes: 1 },
-        generation: Uuid::new_v4(),
-        ..good.clone()
-    };
+    let bad =
+        FunctionVersion { code: CodeRef { digest: cut, zipped_bytes: 1 }, generation: Uuid::new_v4(), ..good.clone() };
     match world.fleet.prepare(&bad).await {
         Err(PrepareError::Component { reason, .. }) => assert!(!reason.is_empty()),
         other => panic!("{other:?}"),
