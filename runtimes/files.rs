@@ -15,6 +15,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("python/_lambent/loop.py", include_str!("python/_lambent/loop.py")),
     ("python/_lambent/marshal.py", include_str!("python/_lambent/marshal.py")),
     ("python/_lambent/records.py", include_str!("python/_lambent/records.py")),
+    ("python/_lambent/template.py", include_str!("python/_lambent/template.py")),
     ("python/_lambent/waiting.py", include_str!("python/_lambent/waiting.py")),
     ("node/bootstrap.cjs", include_str!("node/bootstrap.cjs")),
     ("node/lambent/buffered.cjs", include_str!("node/lambent/buffered.cjs")),

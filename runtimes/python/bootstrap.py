@@ -10,7 +10,11 @@ if __name__ == "__main__":
 
     from _lambent import loop
 
-    if "_LAMBENT_ORDER_FD" in os.environ:
+    if "_LAMBENT_TEMPLATE_FD" in os.environ:
+        from _lambent import template, waiting
+
+        waiting.obey(template.serve(int(os.environ["_LAMBENT_TEMPLATE_FD"])))
+    elif "_LAMBENT_ORDER_FD" in os.environ:
         from _lambent import waiting
 
         waiting.take_order()

@@ -15,6 +15,9 @@ pub(crate) const ORDER: &str = "give an order in a blank cell";
 /// What is refused of anything but waiting runtimes.
 pub(crate) const START: &str = "start a program in a blank cell";
 
+/// What is refused of another back end's template.
+pub(crate) const FORK: &str = "fork a template of another back end";
+
 /// Longest order: what a pipe holds without anybody reading, so that writing never waits.
 const MOST_BYTES: usize = 64 << 10;
 

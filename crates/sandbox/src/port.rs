@@ -1,5 +1,6 @@
 //! What a sandbox promises.
 
+use std::any::Any;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -116,6 +117,18 @@ pub struct ProcessSpec {
     pub order_pipe: bool,
 }
 
+/// A process of the back end that has loaded a runtime of ours, to be forked into cells: the program and its environment as of one
+/// that waits ([`ProcessSpec::order_pipe`]).
+#[derive(Debug, Clone)]
+pub struct TemplateSpec {
+    /// Program and arguments; the program is a path as seen inside.
+    pub argv: Vec<String>,
+    /// The whole environment; nothing of any function, and nothing of the node's.
+    pub env: Vec<(String, String)>,
+    /// As in [`BlankSpec`].
+    pub mounts: Vec<Mount>,
+}
+
 /// A process that was started in a cell.
 #[derive(Debug)]
 pub struct Process {
@@ -186,11 +199,23 @@ pub trait Sandbox: Send + Sync + 'static {
     /// Makes a cell that belongs to nobody yet. No process runs in it but the back end's own.
     async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error>;
 
+    /// Starts a template. An error may be the interpreter's fault (it must be able to call the kernel: `ctypes`); runtimes that wait can then
+    /// be started all the same.
+    async fn template(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, Error>;
+
     /// Ends whatever an earlier process of this node left behind (processes, cgroups, mounts, directories) and returns how many cells that were.
     async fn recover(&self) -> Result<usize, Error>;
 
     /// Each barrier, tried for real on this host.
     fn barriers(&self) -> Vec<Barrier>;
+}
+
+/// A runtime that can be forked. No code of any function ever runs in it. It ends when the last handle is dropped and all its forks
+/// have ended.
+pub trait Template: Any + Send + Sync {
+    /// Whether more forks should be made from it. Forks of one template share what it drew at random at its start (the seed of Python's string
+    /// hashes), so each makes a bounded number of them; and it may have died.
+    fn usable(&self) -> bool;
 }
 
 /// A live cell. Dropping the last handle destroys it, too; [`Cell::destroy`] also waits.
@@ -214,6 +239,10 @@ pub trait Cell: Send + Sync + 'static {
 
     /// Starts a program, as the unprivileged user of the cell, under its seccomp filter.
     async fn spawn(&self, process: ProcessSpec) -> Result<Process, Error>;
+
+    /// Forks a template into this cell: as if its program had been started with an order pipe and a log pipe, but loaded already. The cell may
+    /// be blank. The template must be of the same back end.
+    async fn fork_from(&self, template: &Arc<dyn Template>) -> Result<Process, Error>;
 
     /// Gives a waiting runtime its order. The cell must have been specialised.
     async fn order(&self, pipe: OwnedFd, order: Order) -> Result<(), Error>;

@@ -27,6 +27,8 @@ pub(crate) enum ToNursery {
     Mapped,
     /// Bear one more agent, with these ids as the cell's user; the agent's end of the cell's socket comes with it.
     Bear { uid: u32, gid: u32, without: Without },
+    /// Start a template in a root as a blank cell's; its end of its socket and the write end of its output come with it.
+    Template { root: Box<Build>, argv: Vec<String>, env: Vec<(String, String)> },
     /// Take host directories for a cell that is being specialised; where to answer comes with it.
     Collect { sources: Vec<PathBuf>, without: Without },
 }
@@ -42,6 +44,11 @@ pub(crate) enum ToAgent {
     Spawn(Spawn),
     /// Send a signal to a program and its process group.
     Signal { pid: u32, signal: i32 },
+    /// A template has been forked into the cell: the process with this number is to be treated as a program that was started here,
+    /// but for its end, which others see.
+    Adopt { pid: u32 },
+    /// It has ended.
+    Release { pid: u32 },
     /// Make a TCP socket in the cell's network.
     Socket { seq: u64 },
 }
@@ -98,6 +105,50 @@ pub(crate) struct Spawn {
     pub cwd: PathBuf,
     pub log_pipe: bool,
     pub order_pipe: bool,
+}
+
+/// From the node to a template.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToTemplate {
+    /// What is the same for all forks. Always the first message.
+    Begin {
+        /// User and group inside.
+        uid: u32,
+        gid: u32,
+        /// Limits by the kernel's numbers of them.
+        limits: Vec<(u32, u64)>,
+        /// The secure bits to lock; none where a test leaves privileges.
+        secure_bits: Option<u64>,
+        /// The filter as the kernel takes it, in hexadecimal; empty where a test leaves it out.
+        filter: String,
+        /// What to make the process more likely to be killed by when memory is short.
+        oom_score: u32,
+    },
+    /// Fork into the cell whose agent's pidfd comes with it, and then: stdout, stderr, log pipe, order pipe, files to join cgroups by.
+    Fork {
+        seq: u64,
+        /// Namespaces to enter.
+        namespaces: i32,
+        /// Processes and threads at once, if that is known already.
+        processes: Option<u64>,
+    },
+}
+
+/// From a template to the node. What the nursery says on its behalf comes first, as to a cell.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum FromTemplate {
+    /// As in [`FromAgent`].
+    Born { pid: u32 },
+    /// As in [`FromAgent`].
+    Failed { step: Cow<'static, str>, path: Option<PathBuf>, errno: i32 },
+    /// It has loaded itself.
+    Ready,
+    /// There is a fork that waits for its order, with this number in its cell and that one on the host; its pidfd comes with it.
+    Forked { seq: u64, pid: u32, host: u32 },
+    /// There is none.
+    Refused { seq: u64, step: String, errno: i32 },
+    /// A fork has ended: an exit code, or else a signal.
+    Exited { seq: u64, code: Option<i32>, signal: i32 },
 }
 
 /// From an agent to the node.

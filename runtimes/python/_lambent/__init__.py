@@ -14,4 +14,5 @@ start.
     records   the `logging` module with AWS's formats
     late      sets that up only once a handler imports `logging`
     waiting   a process that is started before it is known which function it serves
+    template  one that is loaded once and forked for each container
 """

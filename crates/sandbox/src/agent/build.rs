@@ -74,7 +74,7 @@ fn make(order: &Build, steps: &mut Steps) -> Result<Made, Fault> {
     steps.step("become the cell's user", || privileges::become_user(order.uid, order.gid, order.without))?;
     let mut sealed = None;
     if order.without.keeps(Lowered::Root) {
-        sealed = Some(steps.step("build the root", || parts.assemble(order))?);
+        sealed = Some(steps.step("build the root", || parts.assemble(order, root::Processes::Own))?);
         steps.step("enter the root", root::enter)?;
     }
     fds.push(steps.step("open the scratch directory", root::open_scratch)?);

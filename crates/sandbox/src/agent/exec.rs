@@ -16,7 +16,7 @@ use crate::signals;
 use crate::wire::Spawn;
 
 /// First to be killed when the host (or the cell) is out of memory: functions, before any service of the host and before the agent.
-const OOM_SCORE: &[u8] = b"1000";
+pub(crate) const OOM_SCORE: u32 = 1000;
 
 /// A program that runs.
 pub(super) struct Started {
@@ -149,7 +149,7 @@ fn prepare() -> io::Result<()> {
     // and the filter leaves no call to trace with.
     nix::sys::prctl::set_dumpable(true)?;
     let score = nix::fcntl::open("/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty());
-    let written = score.and_then(|file| nix::unistd::write(&file, OOM_SCORE));
+    let written = score.and_then(|file| nix::unistd::write(&file, OOM_SCORE.to_string().as_bytes()));
     nix::sys::prctl::set_dumpable(false)?;
     written.map(drop).map_err(io::Error::from)
 }

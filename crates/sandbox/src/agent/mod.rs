@@ -17,16 +17,17 @@
 
 mod build;
 mod etc;
-mod exec;
+pub(crate) mod exec;
 mod network;
 mod nursery;
-mod privileges;
+pub(crate) mod privileges;
 mod root;
 pub(crate) mod seccomp;
 mod serve;
 mod special;
 mod steps;
 mod sys;
+mod template;
 
 use std::process::ExitCode;
 

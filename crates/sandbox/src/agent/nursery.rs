@@ -13,7 +13,7 @@ use std::process::Command;
 use nix::mount::MsFlags;
 use nix::sched::{CloneFlags, unshare};
 
-use super::{AGAIN, ARGUMENT, build, root, seccomp, serve, sys};
+use super::{AGAIN, ARGUMENT, build, root, seccomp, serve, sys, template};
 use crate::cell::map_cell;
 use crate::lowered::Without;
 use crate::wire::{self, FromAgent, ToNursery};
@@ -37,13 +37,21 @@ pub(super) fn serve() -> io::Result<()> {
     if let Err(error) = own_mounts() {
         return fail(socket.as_fd(), super::UNSHARE, &error);
     }
+    // Forks of a template that has died are reaped here, as the kernel does for a parent that ignores its children's ends.
+    nix::sys::prctl::set_child_subreaper(true)?;
     // Compiled once: every agent inherits the page it lies in.
     let filters = seccomp::Filters::compile()?;
     wire::send(socket.as_fd(), &FromAgent::Awake, &[])?;
     loop {
         let Some((message, fds)) = wire::receive::<ToNursery>(socket.as_fd())? else { return Ok(()) };
-        let Some(other) = fds.into_iter().next() else { continue };
+        let mut fds = fds.into_iter();
+        let Some(other) = fds.next() else { continue };
         match message {
+            ToNursery::Template { root, argv, env } => {
+                if let Some(output) = fds.next() {
+                    template::start(socket.as_fd(), &other, &output, &root, &argv, &env);
+                }
+            }
             ToNursery::Mapped => {}
             ToNursery::Bear { uid, gid, without } => bear(socket.as_fd(), &other, (uid, gid), &filters, without),
             ToNursery::Collect { sources, without } => collect(other.as_fd(), &sources, without),

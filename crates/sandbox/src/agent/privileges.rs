@@ -30,18 +30,21 @@ pub(super) fn become_user(uid: u32, gid: u32, without: Without) -> io::Result<()
     Ok(())
 }
 
+/// Limits of every process of a cell, but for the number of processes.
+///
+/// No core files. One byte and not none, because that is how the kernel is told not to start the host's crash handler either, which
+/// would run as root on a memory image of the function's making.
+pub(crate) const LIMITS: [(Resource, u64); 3] =
+    [(Resource::RLIMIT_NOFILE, OPEN_FILES), (Resource::RLIMIT_MEMLOCK, LOCKED), (Resource::RLIMIT_CORE, 1)];
+
 /// Limits of the agent, which every process of the cell inherits.
 pub(super) fn limit() -> io::Result<()> {
-    let set = |resource, most: u64| -> io::Result<()> {
+    for (resource, most) in LIMITS {
         let (_, hard) = nix::sys::resource::getrlimit(resource)?;
         let most = most.min(hard);
-        Ok(setrlimit(resource, most, most)?)
-    };
-    set(Resource::RLIMIT_NOFILE, OPEN_FILES)?;
-    set(Resource::RLIMIT_MEMLOCK, LOCKED)?;
-    // No core files. One byte and not none, because that is how the kernel is told not to start the host's crash handler either, which
-    // would run as root on a memory image of the function's making.
-    set(Resource::RLIMIT_CORE, 1)
+        setrlimit(resource, most, most)?;
+    }
+    Ok(())
 }
 
 /// A second bound on processes beside the pids cgroup, for this process and those that were started before it was known. It counts the
@@ -86,7 +89,7 @@ pub(super) fn drop_all() -> io::Result<()> {
 }
 
 /// NOROOT, NO_SETUID_FIXUP and NO_CAP_AMBIENT_RAISE, each with its lock, and the lock of KEEP_CAPS.
-const SECURE_BITS: libc::c_ulong = 0b1110_1111;
+pub(crate) const SECURE_BITS: libc::c_ulong = 0b1110_1111;
 
 /// Empties the permitted, effective and inheritable sets; the ambient set can hold nothing that is not in these.
 fn clear_sets() -> io::Result<()> {

@@ -65,6 +65,15 @@ const PROC_ALLOWED: [&str; 13] = [
     "sys", // mounted read-only: kernel.*, vm.overcommit_memory, ... are read at start by Go, the JVM and jemalloc
 ];
 
+/// Whose processes a root shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Processes {
+    /// Those of a cell.
+    Own,
+    /// None: there is no `/proc`.
+    Nobodys,
+}
+
 /// A part of the host, held before it is attached.
 enum Part {
     Tree { tree: OwnedFd, directory: bool },
@@ -100,7 +109,7 @@ impl Parts {
     }
 
     /// Puts the new root together at [`STAGE`], as the cell's user. What comes back leads to its own file system, beneath all mounts.
-    pub(super) fn assemble(self, order: &Build) -> io::Result<OwnedFd> {
+    pub(super) fn assemble(self, order: &Build, processes: Processes) -> io::Result<OwnedFd> {
         let root = filesystem(&[("mode", "0755"), ("size", ROOT_SIZE), ("nr_inodes", ROOT_INODES)])?;
         move_mount(&root, Path::new(STAGE))?;
         let searched = if order.special.is_none() { SEARCHED.as_slice() } else { &[] };
@@ -113,7 +122,10 @@ impl Parts {
             part.attach(&staged(target)).map_err(|error| at(target, error))?;
         }
         devices(order)?;
-        own_proc(order)?;
+        empty_sys()?;
+        if processes == Processes::Own {
+            own_proc(order)?;
+        }
         attach_new(&filesystem(&[("mode", "1777"), ("size", SCRATCH_SIZE), ("nr_inodes", "256")])?, "tmp")?;
         open_tree(Path::new(STAGE), Below::Left)
     }
@@ -178,12 +190,15 @@ fn devices(order: &Build) -> io::Result<()> {
     attach_new(&filesystem(&[("mode", "1777"), ("size", &size), ("nr_inodes", "1024")])?, "dev/shm")
 }
 
-/// `/proc`, with everything covered that is not on the list; `/sys`, which is empty, serves as the cover of directories.
-fn own_proc(order: &Build) -> io::Result<()> {
+/// `/sys`, which is empty.
+fn empty_sys() -> io::Result<()> {
     let empty = filesystem(&[("mode", "0555"), ("size", "4k"), ("nr_inodes", "2")])?;
     restrict(&empty, READ_ONLY | MOUNT_ATTR_NOEXEC, Below::Left)?;
-    attach_new(&empty, "sys")?;
+    attach_new(&empty, "sys")
+}
 
+/// `/proc`, with everything covered that is not on the list; `/sys` serves as the cover of directories.
+fn own_proc(order: &Build) -> io::Result<()> {
     let attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
     if !order.without.keeps(Lowered::Processes) {
         // A new one belongs to the process ids it shows, and those are not the cell's to mount.

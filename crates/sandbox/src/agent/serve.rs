@@ -21,7 +21,9 @@ use crate::wire::{self, FromAgent, Special, ToAgent};
 
 /// Serves the node until it lets go. Leaving means the end of everything in the cell: this is its pid 1.
 pub(super) fn serve(socket: &OwnedFd, filters: &seccomp::Filters, blank: Option<Blank>, without: Without) -> i32 {
-    Agent { socket, filters, blank, without, children: HashSet::new(), groups: HashSet::new() }.run().map_or(1, |()| 0)
+    Agent { socket, filters, blank, without, children: HashSet::new(), adopted: HashSet::new(), groups: HashSet::new() }
+        .run()
+        .map_or(1, |()| 0)
 }
 
 struct Agent<'a> {
@@ -32,6 +34,8 @@ struct Agent<'a> {
     without: Without,
     /// Programs that were started and not yet reaped. Orphans of theirs come here, too, but nobody waits for those.
     children: HashSet<i32>,
+    /// Forks of templates, which are no children of this process.
+    adopted: HashSet<i32>,
     /// Programs that have ended before others of their process group. A group's number is not given out again while it has members.
     groups: HashSet<i32>,
 }
@@ -70,6 +74,10 @@ impl Agent<'_> {
         match message {
             ToAgent::Build(_) => {}
             ToAgent::Signal { pid, signal } => self.signal(pid, signal),
+            ToAgent::Adopt { pid } => {
+                self.adopted.insert(pid.cast_signed());
+            }
+            ToAgent::Release { pid } => self.release(pid.cast_signed()),
             ToAgent::Socket { seq } => match network::tcp_socket() {
                 Ok(fd) => wire::send(self.socket.as_fd(), &FromAgent::Socket { seq, errno: 0 }, &[fd.as_fd()])?,
                 Err(error) => {
@@ -109,7 +117,7 @@ impl Agent<'_> {
             self.tell(&FromAgent::Refused { seq, step: SPECIALISE.into(), exec: false, errno: libc::EEXIST })?;
             return Ok(true);
         };
-        let waiting: Vec<i32> = self.children.iter().copied().collect();
+        let waiting: Vec<i32> = self.children.union(&self.adopted).copied().collect();
         let mut steps = Steps::default();
         match blank.specialise(special, trees, &waiting, self.filters, &mut steps) {
             Ok(()) => self.tell(&FromAgent::Specialised { seq, took: steps.took }).map(|()| true),
@@ -124,7 +132,7 @@ impl Agent<'_> {
     fn signal(&self, pid: u32, signal: i32) {
         let pid = pid.cast_signed();
         let Ok(signal) = Signal::try_from(signal) else { return };
-        if self.children.contains(&pid) {
+        if self.children.contains(&pid) || self.adopted.contains(&pid) {
             let _ = killpg(Pid::from_raw(pid), signal);
             // Once more for one that left its group; a signal pending twice is delivered once.
             let _ = kill(Pid::from_raw(pid), signal);
@@ -133,13 +141,24 @@ impl Agent<'_> {
         }
     }
 
+    /// Remembers the group of a program that has ended, while anything is left of it.
+    fn keep_group(&mut self, pid: i32) {
+        self.groups.insert(pid);
+        self.groups.retain(|group| killpg(Pid::from_raw(*group), None).is_ok());
+    }
+
+    fn release(&mut self, pid: i32) {
+        if self.adopted.remove(&pid) {
+            self.keep_group(pid);
+        }
+    }
+
     fn reap(&mut self) -> io::Result<()> {
         while let Some((pid, status)) = sys::reap_one()? {
             if !self.children.remove(&pid) {
                 continue;
             }
-            self.groups.insert(pid);
-            self.groups.retain(|group| killpg(Pid::from_raw(*group), None).is_ok());
+            self.keep_group(pid);
             let code = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
             self.tell(&FromAgent::Exited { pid: pid.cast_unsigned(), code, signal: libc::WTERMSIG(status) })?;
         }

@@ -85,6 +85,23 @@ pub(super) fn keep_across_exec() -> io::Result<()> {
     Ok(())
 }
 
+/// Replaces descriptors by number, as a process about to exec may: `from` becomes `to`, in this order, and nothing above the last stays.
+pub(super) fn place(descriptors: &[(RawFd, RawFd)]) -> io::Result<()> {
+    let mut last = 0;
+    for (from, to) in descriptors {
+        // SAFETY: takes integers only. What `to` was is used by nobody any more: the caller is about to become another program.
+        check(unsafe { libc::dup2(*from, *to) }.into())?;
+        last = *to;
+    }
+    close_from(last + 1)
+}
+
+/// A number above all that a program starts with, for a descriptor that must not be in the way.
+pub(super) fn out_of_the_way(fd: &OwnedFd) -> io::Result<RawFd> {
+    // SAFETY: takes integers only; the copy has no owner but the process, which is about to become another program.
+    check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 64) }.into())
+}
+
 /// In an agent: lets go of the nursery's socket and of the terminal.
 pub(super) fn forget(nursery: BorrowedFd<'_>) {
     // SAFETY: after the fork this number is the child's own copy, whose `OwnedFd` lies in the nursery's stack frame and is never
@@ -94,7 +111,7 @@ pub(super) fn forget(nursery: BorrowedFd<'_>) {
     unsafe { libc::dup2(0, 2) };
 }
 
-/// Which side of [`clone_into_cell`] one is on.
+/// Which side of [`clone_process`] one is on.
 pub(super) enum Cloned {
     /// In the nursery.
     Parent { pid: u32, pidfd: OwnedFd },
@@ -105,9 +122,14 @@ pub(super) enum Cloned {
 /// Forks a process into user and pid namespaces of its own. The other namespaces it makes itself: they take longer, and the
 /// nursery has others to serve.
 pub(super) fn clone_into_cell(without: Without) -> io::Result<Cloned> {
-    let mut pidfd: RawFd = -1;
     let pids = if without.keeps(Lowered::Processes) { libc::CLONE_NEWPID } else { 0 };
-    let flags = libc::CLONE_NEWUSER | pids | libc::CLONE_PIDFD;
+    clone_process(libc::CLONE_NEWUSER | pids)
+}
+
+/// Forks a process into the new namespaces that are named.
+pub(super) fn clone_process(namespaces: libc::c_int) -> io::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let flags = namespaces | libc::CLONE_PIDFD;
     let mut arguments = CloneArguments {
         flags: u64::from(flags.cast_unsigned()),
         pidfd: std::ptr::from_mut(&mut pidfd).expose_provenance() as u64,

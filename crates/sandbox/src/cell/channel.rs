@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -35,6 +36,11 @@ impl Channel {
 
     /// The next message; none when the agent has ended.
     pub(super) async fn receive(&self) -> io::Result<Option<(FromAgent, Vec<OwnedFd>)>> {
+        self.receive_as().await
+    }
+
+    /// The same from others than agents.
+    pub(super) async fn receive_as<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         loop {
             let mut guard = self.fd.readable().await?;
             if let Ok(result) = guard.try_io(|fd| wire::receive(fd.as_fd())) {

@@ -5,7 +5,9 @@
 //! waited for with the loss of its channel. An agent that takes too long for an answer (somebody stopped it, say) is given up the same
 //! way.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::fs::OpenOptions;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,11 +23,12 @@ use super::channel::Channel;
 use super::memory::Memory;
 use super::nursery::Nursery;
 use super::remains::Remains;
+use super::template::{CellTemplate, Fork};
 use super::{OVERHEAD_MIB, SHARED_MIB, barriers, cgroup};
 use crate::error::step;
 use crate::lowered::Without;
-use crate::order::{self, ORDER, SPECIALISE};
-use crate::port::{Cell, ExitStatus, Order, Process, ProcessSpec, RUNTIME_API_PORT, Specialisation, Usage};
+use crate::order::{self, FORK, ORDER, SPECIALISE};
+use crate::port::{Cell, ExitStatus, Order, Process, ProcessSpec, RUNTIME_API_PORT, Specialisation, Template, Usage};
 use crate::wire::{FromAgent, Spawn, ToAgent};
 use crate::{Error, agent, egress};
 
@@ -127,6 +130,39 @@ impl Shared {
         self.end();
     }
 
+    /// Waits for the end of a fork, and tells. It is killed when nobody waits for it any more before that was set up, and by its cell's
+    /// end in any case.
+    async fn tend_fork(self: Arc<Self>, fork: Fork, template: Arc<CellTemplate>, sender: oneshot::Sender<ExitStatus>) {
+        let Fork { pid, host, pidfd, exit } = fork;
+        self.memory.add(host);
+        let ended = exit.await;
+        drop(template);
+        let status = match ended {
+            Ok((Some(code), _)) => ExitStatus::Code(code),
+            Ok((None, signal)) => self.killed(signal),
+            Err(_) => {
+                // The template has gone, and with it who knows how this ends.
+                if let Err(error) = pidfd.ended().await {
+                    tracing::error!(cell = %self.id, %error, "cannot wait for a process");
+                }
+                self.killed(libc::SIGKILL)
+            }
+        };
+        self.memory.remove(host);
+        let _ = self.channel.send(&ToAgent::Release { pid }, &[]).await;
+        if !self.state().ended {
+            let _ = sender.send(status);
+        }
+    }
+
+    /// The end by a signal.
+    fn killed(&self, signal: i32) -> ExitStatus {
+        match signal {
+            libc::SIGKILL if self.memory.claim_kill() => ExitStatus::OutOfMemory,
+            _ => ExitStatus::Signal(signal),
+        }
+    }
+
     async fn take(&self, message: FromAgent, fds: Vec<OwnedFd>) {
         match message {
             FromAgent::Started { seq, pid } => {
@@ -152,8 +188,7 @@ impl Shared {
             FromAgent::Exited { pid, code, signal } => {
                 let status = match code {
                     Some(code) => ExitStatus::Code(code),
-                    None if signal == libc::SIGKILL && self.memory.claim_kill() => ExitStatus::OutOfMemory,
-                    None => ExitStatus::Signal(signal),
+                    None => self.killed(signal),
                 };
                 if let Some(exit) = self.state().exits.remove(&pid) {
                     let _ = exit.send(status);
@@ -202,7 +237,10 @@ pub(super) enum Phase {
     /// On its way to be somebody's; or it failed on that way.
     Changing,
     /// A function's.
-    Somebodys,
+    Somebodys {
+        /// How many processes at once.
+        processes: u64,
+    },
 }
 
 /// What a blank cell has that it may need when it becomes somebody's.
@@ -290,10 +328,10 @@ impl Cell for LiveCell {
                 }
             }
         }
-        let special = super::special(&what);
+        let (special, processes) = (super::special(&what), u64::from(what.processes));
         match self.shared.ask(|seq| ToAgent::Specialise { seq, special }, &trees).await? {
             Answer::Specialised => {
-                *self.phase() = Phase::Somebodys;
+                *self.phase() = Phase::Somebodys { processes };
                 Ok(())
             }
             Answer::Refused(error) => Err(error),
@@ -301,8 +339,38 @@ impl Cell for LiveCell {
         }
     }
 
+    async fn fork_from(&self, template: &Arc<dyn Template>) -> Result<Process, Error> {
+        let template: Arc<dyn Any + Send + Sync> = template.clone();
+        let other = |_| step(FORK)(std::io::ErrorKind::InvalidInput.into());
+        let template = template.downcast::<CellTemplate>().map_err(other)?;
+        let processes = match *self.phase() {
+            Phase::Blank(_) | Phase::Changing => None,
+            Phase::Somebodys { processes } => Some(processes + 1),
+        };
+        let (agent, joins) = {
+            let remains = self.remains.lock().await;
+            let remains = remains.as_ref().ok_or(Error::Ended)?;
+            let agent = remains.agent.as_ref().ok_or(Error::Ended)?.try_clone().map_err(step("dup"))?;
+            let files = remains.group.as_ref().map(cgroup::Group::join_files).unwrap_or_default();
+            let open = |file| OpenOptions::new().write(true).open(file).map(OwnedFd::from);
+            (agent, files.iter().map(open).collect::<Result<Vec<_>, _>>().map_err(step("open the cell's cgroups"))?)
+        };
+        let pipe = || std::io::pipe().map_err(step("pipe"));
+        let ((stdout, out), (stderr, err), (log, log_end), (order_end, order)) = (pipe()?, pipe()?, pipe()?, pipe()?);
+        let mut fds = vec![agent.as_fd(), out.as_fd(), err.as_fd(), log_end.as_fd(), order_end.as_fd()];
+        fds.extend(joins.iter().map(AsFd::as_fd));
+        let fork = template.fork(processes, &fds).await?;
+        let pid = fork.pid;
+        let (sender, exit) = oneshot::channel();
+        // Before anything else can fail: this task sees to its end.
+        tokio::spawn(Arc::clone(&self.shared).tend_fork(fork, template, sender));
+        self.shared.send(&ToAgent::Adopt { pid }, &[]).await?;
+        let (stdout, stderr) = (stdout.into(), stderr.into());
+        Ok(Process { pid, stdout, stderr, log_pipe: Some(log.into()), order_pipe: Some(order.into()), exit })
+    }
+
     async fn order(&self, pipe: OwnedFd, order: Order) -> Result<(), Error> {
-        if !matches!(*self.phase(), Phase::Somebodys) {
+        if !matches!(*self.phase(), Phase::Somebodys { .. }) {
             return Err(step(ORDER)(std::io::ErrorKind::PermissionDenied.into()));
         }
         order::send(pipe, &order)

@@ -27,6 +27,8 @@ pub(super) struct Memory {
     gauge: Option<Gauge>,
     /// The agent's number on the host: the root of the tree that is counted where there is no group.
     agent: u32,
+    /// Roots of other trees: forks of templates, whose parents are not in the cell.
+    forks: Mutex<Vec<u32>>,
     /// The cell's `/tmp`, to tell its pages from others.
     scratch: Mutex<Option<OwnedFd>>,
     limit_bytes: AtomicU64,
@@ -45,6 +47,7 @@ impl Memory {
             gauge: group.as_ref().map(Group::gauge).transpose()?,
             group,
             agent,
+            forks: Mutex::default(),
             scratch: Mutex::new(Some(scratch)),
             limit_bytes: AtomicU64::new(u64::from(memory_mib) << 20),
             charged_bytes: AtomicU64::new(0),
@@ -52,6 +55,25 @@ impl Memory {
             kills: AtomicU64::new(0),
             claimed: AtomicU64::new(0),
         })
+    }
+
+    /// Counts a fork of a template, and what it starts.
+    pub(super) fn add(&self, fork: u32) {
+        self.forks.lock().unwrap_or_else(PoisonError::into_inner).push(fork);
+    }
+
+    /// It has ended.
+    pub(super) fn remove(&self, fork: u32) {
+        self.forks.lock().unwrap_or_else(PoisonError::into_inner).retain(|known| *known != fork);
+    }
+
+    /// The cell's processes, where there is no group to ask.
+    fn trees(&self) -> Vec<u32> {
+        let forks = self.forks.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut pids: Vec<u32> = forks.into_iter().chain([self.agent]).flat_map(procfs::tree).collect();
+        pids.sort_unstable();
+        pids.dedup();
+        pids
     }
 
     pub(super) fn usage(&self) -> io::Result<Usage> {
@@ -68,7 +90,7 @@ impl Memory {
                 }
             }
             None => {
-                let used = procfs::footprint(&procfs::tree(self.agent));
+                let used = procfs::footprint(&self.trees());
                 Usage {
                     memory_bytes: used.memory_bytes,
                     memory_peak_bytes: 0,
@@ -130,7 +152,7 @@ impl Memory {
         }
         let pids = match &self.group {
             Some(group) => group.pids()?,
-            None => procfs::tree(self.agent),
+            None => self.trees(),
         };
         let size = |pid: &u32| procfs::footprint(&[*pid]).memory_bytes;
         if let Some(pid) = pids.into_iter().filter(|pid| *pid != self.agent).max_by_key(size) {

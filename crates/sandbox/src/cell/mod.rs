@@ -23,6 +23,7 @@ mod memory;
 mod nursery;
 mod recover;
 mod remains;
+mod template;
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -38,7 +39,9 @@ use crate::error::step;
 use crate::lowered::{Lowered, Without};
 use crate::owner::Owner;
 use crate::pidfd::PidFd;
-use crate::port::{Barrier, BlankSpec, Cell, CellSpec, Mount, RUNTIME_API_PORT, Sandbox, Specialisation};
+use crate::port::{
+    Barrier, BlankSpec, Cell, CellSpec, Mount, RUNTIME_API_PORT, Sandbox, Specialisation, Template, TemplateSpec,
+};
 use crate::wire::{self, Build, Device, FromAgent, Special, ToAgent};
 use crate::{Error, egress};
 use channel::Channel;
@@ -49,6 +52,7 @@ use memory::{Memory, Watch};
 use nursery::Nursery;
 use recover::Cgroups;
 use remains::Remains;
+use template::CellTemplate;
 
 /// Room for the agent and for what the kernel keeps for a cell, beside what the function was promised.
 const OVERHEAD_MIB: u32 = 8;
@@ -127,6 +131,15 @@ impl Cells {
             cells.ids = Ok(Ids::Own);
         }
         Ok(cells)
+    }
+
+    /// The nursery, started when there is none. It may die at any time.
+    async fn nursery(&self) -> Result<Arc<Nursery>, Error> {
+        let mut current = self.nursery.lock().await;
+        if let Some(nursery) = current.as_ref().filter(|nursery| nursery.alive()) {
+            return Ok(nursery.clone());
+        }
+        Ok(current.insert(Nursery::start(&self.config.agent).await?).clone())
     }
 
     /// An agent that waits for its order. The nursery is started when there is none, or when it has died.
@@ -213,7 +226,8 @@ impl Cells {
         tokio::spawn(shared.clone().receive());
         let listener = std::sync::Mutex::new(Some(listener.into()));
         let remains = tokio::sync::Mutex::new(Some(remains));
-        let phase = if blank { Phase::Blank(parts) } else { Phase::Somebodys };
+        let phase =
+            if blank { Phase::Blank(parts) } else { Phase::Somebodys { processes: u64::from(limits.processes) } };
         Ok(Arc::new(LiveCell { id, listener, shared, phase: std::sync::Mutex::new(phase), remains, nursery }))
     }
 
@@ -264,6 +278,16 @@ impl Sandbox for Cells {
 
     async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error> {
         self.make_soon(spec.id, &spec.mounts, Whose::Nobodys { memory_mib: spec.memory_mib }).await
+    }
+
+    async fn template(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, Error> {
+        let patience = self.config.patience;
+        let start = async {
+            let nursery = self.nursery().await?;
+            CellTemplate::start(nursery, spec, patience, self.without).await
+        };
+        let late = |_| step("start the template")(io::ErrorKind::TimedOut.into());
+        Ok(tokio::time::timeout(patience, start).await.map_err(late)??)
     }
 
     async fn recover(&self) -> Result<usize, Error> {

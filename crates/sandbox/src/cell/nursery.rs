@@ -10,7 +10,7 @@ use super::channel::Channel;
 use super::{barriers, ids};
 use crate::error::step;
 use crate::lowered::Without;
-use crate::wire::{self, FromAgent, ToNursery};
+use crate::wire::{self, Build, FromAgent, ToNursery};
 use crate::{Error, agent, spawner};
 
 /// The process that bears agents. Its end is theirs.
@@ -38,6 +38,12 @@ impl Nursery {
         Ok(Arc::new(nursery))
     }
 
+    /// Whether it still runs.
+    pub(super) fn alive(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(child.try_wait(), Ok(None))
+    }
+
     async fn expect(&self, wanted: impl Fn(&FromAgent) -> bool) -> Result<(), Error> {
         match self.channel.receive().await.map_err(step("receive from the nursery"))? {
             Some((FromAgent::Failed { step, path, errno }, _)) => Err(barriers::explain(step, path, errno)),
@@ -49,6 +55,20 @@ impl Nursery {
     /// Asks for one more agent, to speak on `socket`, whose cell's user has these ids. An error means that the nursery is gone.
     pub(super) async fn bear(&self, socket: &OwnedFd, (uid, gid): (u32, u32), without: Without) -> io::Result<()> {
         self.channel.send(&ToNursery::Bear { uid, gid, without }, &[socket.as_fd()]).await
+    }
+
+    /// Asks for a template in a root as `root` says, to speak on `socket` and complain on `output`.
+    pub(super) async fn template(
+        &self,
+        root: Build,
+        argv: Vec<String>,
+        env: Vec<(String, String)>,
+        socket: &OwnedFd,
+        output: &OwnedFd,
+    ) -> Result<(), Error> {
+        let question = ToNursery::Template { root: Box::new(root), argv, env };
+        let sent = self.channel.send(&question, &[socket.as_fd(), output.as_fd()]).await;
+        sent.map_err(step("ask the nursery for a template"))
     }
 
     /// Takes directories of the host, with the node's identity, for a cell to mount.

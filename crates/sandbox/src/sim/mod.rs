@@ -21,10 +21,11 @@ use async_trait::async_trait;
 use lambent_model::InstanceId;
 
 use crate::error::step;
-use crate::order::{self, ORDER, SPECIALISE, START};
+use crate::order::{self, FORK, ORDER, SPECIALISE, START};
 use crate::owner::Owner;
 use crate::port::{
-    Barrier, BlankSpec, Cell, CellSpec, Mount, Order, Process, ProcessSpec, Sandbox, Specialisation, Usage,
+    Barrier, BlankSpec, Cell, CellSpec, Mount, Order, Process, ProcessSpec, Sandbox, Specialisation, Template,
+    TemplateSpec, Usage,
 };
 use crate::{Error, procfs};
 use paths::Paths;
@@ -92,6 +93,11 @@ impl Sandbox for Sim {
 
     async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error> {
         self.make(spec).map(|cell| -> Arc<dyn Cell> { cell })
+    }
+
+    async fn template(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, Error> {
+        must_exist(&spec.mounts)?;
+        Ok(Arc::new(SimTemplate(spec)))
     }
 
     async fn recover(&self) -> Result<usize, Error> {
@@ -226,6 +232,15 @@ async fn watch(cell: std::sync::Weak<Shared>) {
     }
 }
 
+/// A program to start anew for each fork: the same to whoever orders it, only slower.
+struct SimTemplate(TemplateSpec);
+
+impl Template for SimTemplate {
+    fn usable(&self) -> bool {
+        true
+    }
+}
+
 /// A simulated cell.
 struct SimCell {
     id: InstanceId,
@@ -282,6 +297,15 @@ impl Cell for SimCell {
         Arc::make_mut(&mut paths).mount(&what.mounts);
         state.limit = Some(u64::from(what.memory_mib) << 20);
         Ok(())
+    }
+
+    async fn fork_from(&self, template: &Arc<dyn Template>) -> Result<Process, Error> {
+        let template: &dyn std::any::Any = template.as_ref();
+        let Some(SimTemplate(TemplateSpec { argv, env, .. })) = template.downcast_ref() else {
+            return Err(step(FORK)(std::io::ErrorKind::InvalidInput.into()));
+        };
+        let (argv, env) = (argv.clone(), env.clone());
+        self.spawn(ProcessSpec { argv, env, cwd: "/".into(), log_pipe: true, order_pipe: true }).await
     }
 
     async fn order(&self, pipe: OwnedFd, order: Order) -> Result<(), Error> {

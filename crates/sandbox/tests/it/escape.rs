@@ -17,6 +17,7 @@ use lambent_sandbox::egress::{self, Hole, Resolvers};
 use lambent_sandbox::{Cell, CellSpec, Error, ExitStatus, Lowered, Mount, Sandbox, cell};
 
 use crate::support::{self, ByBlank, PYTHON, program, run, shell, spec};
+use crate::template;
 
 /// What each probe begins with.
 const PRELUDE: &str = "\
@@ -151,6 +152,18 @@ async fn stopped_by(barrier: Lowered, expected: &[&str], probe: impl FnOnce(&Hos
         assert_eq!(got(&cell, &probe).await, expected, "the probe proves nothing about this barrier");
         cell.destroy().await;
     }
+    let directory = bench.directory.path();
+    let forked = template::probe(&bench.sandbox, directory, host.spec(), &format!("{PRELUDE}{probe}")).await;
+    assert_eq!(forked, Vec::<String>::new(), "a fork got hold of something");
+    // Those that a fork raises for itself; the others are its cell's, or there is no way into a cell without them.
+    if matches!(barrier, Lowered::Capabilities | Lowered::Filter | Lowered::ReadOnly | Lowered::Proc | Lowered::Agent) {
+        let forked = template::probe(&lowered, directory, host.spec(), &format!("{PRELUDE}{probe}")).await;
+        // It may get hold of more than a program, whose capabilities go when it is started.
+        assert!(
+            expected.iter().all(|name| forked.contains(&(*name).to_owned())),
+            "{forked:?}: the probe proves nothing here"
+        );
+    }
 }
 
 /// Whether this test's barrier is one that only root can raise.
@@ -187,7 +200,8 @@ async fn processes_of_the_host() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_agent_itself() {
     let Some(bench) = support::cell() else { return };
-    let kill = "for pid in {1, os.getppid()}:\n for signal in (15, 11, 9): attempt('', lambda: os.kill(pid, signal))";
+    let kill =
+        "for pid in {1, os.getppid() or 1}:\n for signal in (15, 11, 9): attempt('', lambda: os.kill(pid, signal))";
     let cell = bench.sandbox.create(spec()).await.unwrap();
     got(&cell, kill).await;
     assert_eq!(run(&cell, shell("echo alive")).await.stdout, "alive\n");
@@ -206,7 +220,7 @@ async fn the_agent_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_and_environment_of_the_agent() {
     stopped_by(Lowered::Agent, &["maps", "mem", "environ", "fd", "root"], |_| {
-        "agent = f'/proc/{os.getppid()}/'\n\
+        "agent = f'/proc/{os.getppid() or 1}/'\n\
          first = lambda: int(open(agent + 'maps').readline().split('-')[0], 16)\n\
          attempt('maps', lambda: open(agent + 'maps').read() != '')\n\
          attempt('mem', lambda: os.pread(os.open(agent + 'mem', os.O_RDONLY), 4, first()))\n\
@@ -372,7 +386,7 @@ async fn parts_of_the_kernel_that_functions_have_no_use_for() {
 async fn descriptors_of_the_agent() {
     stopped_by(Lowered::Descriptors, &["inherited"], |_| {
         "list = os.open('/proc/self/fd', os.O_RDONLY)\n\
-         numbers = {int(name) for name in os.listdir(list)} - {0, 1, 2, list}\n\
+         numbers = {int(name) for name in os.listdir(list)} - {0, 1, 2, 62, list}\n\
          attempt('inherited', lambda: any(os.path.lexists(f'/proc/self/fd/{n}') for n in numbers))"
             .to_owned()
     })

@@ -10,4 +10,5 @@ mod measure;
 mod node_death;
 mod ordinary_user;
 mod support;
+mod template;
 mod wasm;

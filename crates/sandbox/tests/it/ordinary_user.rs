@@ -36,6 +36,7 @@ fn the_same_as_an_ordinary_user() {
             "isolation::",
             "escape::",
             "blank::what",
+            "template::",
             "on_cell",
             "node_death::kill",
             "node_death::death",

@@ -8,8 +8,8 @@ use std::time::Duration;
 use lambent_model::InstanceId;
 use lambent_model::function::Network;
 use lambent_sandbox::{
-    Barrier, BlankSpec, Cell, CellSpec, Error, ExitStatus, Process, ProcessSpec, Sandbox, Specialisation, cell, egress,
-    sim,
+    Barrier, BlankSpec, Cell, CellSpec, Error, ExitStatus, Process, ProcessSpec, Sandbox, Specialisation, Template,
+    TemplateSpec, cell, egress, sim,
 };
 use tokio::io::AsyncReadExt;
 
@@ -91,6 +91,10 @@ impl Sandbox for ByBlank {
 
     async fn blank(&self, spec: BlankSpec) -> Result<Arc<dyn Cell>, Error> {
         self.0.blank(spec).await
+    }
+
+    async fn template(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, Error> {
+        self.0.template(spec).await
     }
 
     async fn recover(&self) -> Result<usize, Error> {

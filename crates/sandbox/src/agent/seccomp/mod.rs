@@ -49,6 +49,16 @@ impl Filters {
         Ok(Self { program })
     }
 
+    /// As the kernel takes it.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let instruction = |i: &seccompiler::sock_filter| {
+            let [code0, code1] = i.code.to_ne_bytes();
+            let [k0, k1, k2, k3] = i.k.to_ne_bytes();
+            [code0, code1, i.jt, i.jf, k0, k1, k2, k3]
+        };
+        self.program.iter().flat_map(instruction).collect()
+    }
+
     /// Puts it in force for this process and all it will ever start. Needs no-new-privs.
     pub(crate) fn install(&self) -> io::Result<()> {
         seccompiler::apply_filter(&self.program).map_err(|error| match error {
