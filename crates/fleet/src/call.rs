@@ -7,7 +7,7 @@ use lambent_model::RequestId;
 use lambent_runtime_api::{Body, ResponseMode};
 use tokio::sync::oneshot;
 
-use crate::Error;
+use crate::{Error, Stages};
 
 /// Whether the caller wants the last 4 KB of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub enum FunctionResponse {
         content_type: String,
         /// The answer.
         body: Body,
+        /// What led to it took so long.
+        stages: Stages,
     },
     /// It failed; the caller gets `X-Amz-Function-Error` and the document.
     FunctionError {
@@ -85,6 +87,8 @@ pub enum FunctionResponse {
         kind: ErrorKind,
         /// The error document, JSON.
         payload: Bytes,
+        /// What led to it took so long.
+        stages: Stages,
     },
 }
 
@@ -127,6 +131,8 @@ pub struct Report {
     pub start: StartKind,
     /// From the request's arrival until user code got the event.
     pub start_latency: Duration,
+    /// Where the time went.
+    pub stages: Stages,
     /// The last 4 KB of the call's log, where wanted.
     pub log_tail: Option<Bytes>,
 }

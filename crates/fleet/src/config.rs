@@ -45,6 +45,8 @@ pub struct FleetConfig {
     pub memory_mib: u64,
     /// Bytes of unpacked code and layers kept; what no container uses is removed, least recently used first.
     pub code_cache_bytes: u64,
+    /// Whether `REPORT` lines say, after what AWS has there, what each stage of the call took.
+    pub report_stages: bool,
     /// Where functions reach AWS services (`AWS_ENDPOINT_URL`); none leaves the SDKs' own addresses.
     pub aws_endpoint_url: Option<String>,
     /// WebAssembly functions.
@@ -62,6 +64,7 @@ impl FleetConfig {
             max_containers: DEFAULT_MAX_CONTAINERS,
             memory_mib: machine_memory_mib(),
             code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
+            report_stages: false,
             aws_endpoint_url: None,
             wasm: WasmConfig::default(),
             interpreter_dirs: Vec::new(),

@@ -19,8 +19,9 @@ use crate::container::{self, Command, Job};
 use crate::interpreters::Interpreters;
 use crate::log::{LogWriter, start_writer};
 use crate::placement::{Handle, Patience, Placement, Pool, Room, SOON};
+use crate::stage::StageMeters;
 use crate::wasm::Wasm;
-use crate::{Call, Error, FleetConfig, PrepareError, Running};
+use crate::{Call, Error, FleetConfig, PrepareError, Running, Stage};
 
 /// How long containers may take to end after they were told to for good: more than the longest shutdown window.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -88,6 +89,7 @@ pub(crate) struct Inner {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) interpreters: Interpreters,
     pub(crate) bootstraps: Bootstraps,
+    pub(crate) stages: StageMeters,
     pub(crate) wasm: Arc<Wasm>,
     /// Ends everything at once, running calls included.
     pub(crate) kill: CancellationToken,
@@ -135,6 +137,7 @@ impl Fleet {
             clock,
             interpreters,
             bootstraps,
+            stages: StageMeters::new(),
             wasm,
             kill: CancellationToken::new(),
             pool: Mutex::new(Pool::new(room)),
@@ -166,10 +169,10 @@ impl Fleet {
     /// Runs a call in the most recently used warm container of this version, else in a new one. Returns at once; an accepted call runs
     /// to its end also when nobody waits for its answer.
     pub async fn invoke(&self, version: Arc<FunctionVersion>, call: Call) -> Result<Running, Error> {
+        let (job, running) = Job::new(call);
         if !matches!(version.runtime, Runtime::Provided(_)) {
             self.ready().await;
         }
-        let (job, running) = Job::new(call);
         if version.runtime == Runtime::Wasm {
             return self.inner.run_wasm(version, job).map(|()| running);
         }
@@ -254,6 +257,7 @@ impl Inner {
         loop {
             // The lock is free again before the placement is looked at.
             let placement = self.pool().place(version, patience);
+            job.stages.end(Stage::Placement);
             let (error, back) = match placement {
                 Placement::Warm(handle) => match hand_over(&handle, job) {
                     Ok(()) => return Ok(()),
@@ -286,7 +290,7 @@ impl Inner {
     async fn wait_until_free(
         self: Arc<Self>,
         version: Arc<FunctionVersion>,
-        job: Box<Job>,
+        mut job: Box<Job>,
         mut free: oneshot::Receiver<Handle>,
     ) {
         let handle = match tokio::time::timeout(SOON, &mut free).await {
@@ -296,6 +300,7 @@ impl Inner {
                 free.try_recv().ok()
             }
         };
+        job.stages.end(Stage::Queue);
         let job = match handle {
             Some(handle) => match hand_over(&handle, job) {
                 Ok(()) => return,
@@ -319,7 +324,7 @@ impl Inner {
     async fn wait_for_turn(
         self: Arc<Self>,
         version: Arc<FunctionVersion>,
-        job: Box<Job>,
+        mut job: Box<Job>,
         mut free: oneshot::Receiver<Handle>,
     ) {
         let (mut handle, mut turn) = (None, None);
@@ -332,6 +337,7 @@ impl Inner {
             free.close();
             handle = free.try_recv().ok();
         }
+        job.stages.end(Stage::Queue);
         let job = match handle {
             Some(handle) => match hand_over(&handle, job) {
                 Ok(()) => return,

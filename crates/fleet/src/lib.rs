@@ -19,6 +19,7 @@ mod fleet;
 mod interpreters;
 mod log;
 mod placement;
+mod stage;
 mod wasm;
 
 pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Running, StartKind};
@@ -26,3 +27,4 @@ pub use config::{FleetConfig, WasmConfig};
 pub use error::{Error, PrepareError};
 pub use fleet::{ContainerStatus, Fleet, FleetStatus, WasmHostStatus};
 pub use lambent_runtime_api::{Body, ResponseMode, StreamError};
+pub use stage::{Stage, Stages};

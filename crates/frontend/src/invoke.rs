@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use lambent_invoker::{Answer, Body as AnswerBody, Invocation, LogTail, Mode};
+use lambent_invoker::{Answer, Body as AnswerBody, Invocation, LogTail, Mode, Stage};
 use lambent_model::{FunctionArn, FunctionRef, Qualifier, RequestId, limits};
 use lambent_policy::sigv4::Principal;
 use serde_json::{Map, Value};
@@ -17,6 +17,9 @@ use crate::failure::Failure;
 use crate::respond::set_request_id;
 use crate::service::Service;
 use crate::{payload, stream};
+
+/// A caller who sends this header, whatever its value, is told where the time went: in the same header, in the syntax of `Server-Timing`.
+pub(crate) const STAGES: &str = "x-lambent-stages";
 
 /// An invocation as it came in.
 pub(crate) struct Incoming<'a> {
@@ -68,8 +71,15 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
             received_at: incoming.received_at,
         })
         .await?;
+    let mut stages = answer.stages;
     let mut response = if streaming { stream::response(answer, log_tail) } else { buffered(answer).await? };
     set_request_id(response.headers_mut(), incoming.id);
+    if incoming.headers.contains_key(STAGES) {
+        stages.end(Stage::Answer);
+        if let Ok(stages) = HeaderValue::try_from(stages.server_timing()) {
+            response.headers_mut().insert(STAGES, stages);
+        }
+    }
     if let Ok(trace) = HeaderValue::try_from(trace) {
         response.headers_mut().insert("x-amzn-trace-id", trace);
     }

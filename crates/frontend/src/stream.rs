@@ -135,6 +135,7 @@ mod tests {
             error: None,
             content_type: "text/plain".to_owned(),
             body,
+            stages: lambent_invoker::Stages::since(std::time::Instant::now()),
             log_tail: None,
             finished: None,
         };

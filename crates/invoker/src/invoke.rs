@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use lambent_fleet::{Body, Call, ErrorKind, Fleet, FunctionResponse, LogTail, Permit, Report, ResponseMode};
+use lambent_fleet::{Body, Call, ErrorKind, Fleet, FunctionResponse, LogTail, Permit, Report, ResponseMode, Stages};
 use lambent_model::{Clock, FunctionArn, FunctionVersion, Qualifier, RequestId, Version, limits};
 use lambent_registry::{Registry, Resolved, State};
 use tokio::sync::oneshot;
@@ -84,6 +84,8 @@ pub struct Answer {
     pub content_type: String,
     /// The answer.
     pub body: Body,
+    /// Where the time went until the answer began.
+    pub stages: Stages,
     /// The end of the log, for [`Mode::Buffered`] that asked for it.
     pub log_tail: Option<Bytes>,
     /// What the invocation took, once it is over; none when that was waited for already. Streams learn their log tail here.
@@ -134,14 +136,14 @@ impl Invoker {
         let executed_version = version.version;
         let running = self.fleet.invoke(version, call).await?;
         let response = running.response.await.unwrap_or(Err(lambent_fleet::Error::Lost))?;
-        let (error, content_type, body) = match response {
-            FunctionResponse::Success { content_type, body } => (None, content_type, body),
-            FunctionResponse::FunctionError { kind, payload } => {
-                (Some(kind), "application/json".to_owned(), Body::Buffered(payload))
+        let (error, content_type, body, stages) = match response {
+            FunctionResponse::Success { content_type, body, stages } => (None, content_type, body, stages),
+            FunctionResponse::FunctionError { kind, payload, stages } => {
+                (Some(kind), "application/json".to_owned(), Body::Buffered(payload), stages)
             }
         };
         let mut answer =
-            Answer { executed_version, request_id, error, content_type, body, log_tail: None, finished: None };
+            Answer { executed_version, request_id, error, content_type, body, stages, log_tail: None, finished: None };
         match (mode, log_tail) {
             // The tail holds the END and REPORT lines, so it is there only when all is over.
             (ResponseMode::Buffered, LogTail::Tail) => {

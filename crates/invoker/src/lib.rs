@@ -14,4 +14,4 @@ mod trace;
 pub use admission::{Concurrency, ThrottleReason};
 pub use error::Error;
 pub use invoke::{Answer, Directory, Invocation, Invoker, Mode};
-pub use lambent_fleet::{Body, ErrorKind, LogTail, Report, StreamError};
+pub use lambent_fleet::{Body, ErrorKind, LogTail, Report, Stage, Stages, StreamError};

@@ -162,6 +162,9 @@ pub struct InvokeArgs {
     /// Print the tail of the log to standard error.
     #[arg(long, conflicts_with = "stream")]
     pub log: bool,
+    /// Print where the time went to standard error: each stage of the call at the node, and the way there and back.
+    #[arg(long, conflicts_with = "stream")]
+    pub trace: bool,
     /// Print the answer as it is streamed.
     #[arg(long)]
     pub stream: bool,

@@ -26,7 +26,7 @@ use super::stream::{Breaker, relay};
 use super::{Job, Owner, millis};
 use crate::call::Permit;
 use crate::log::Platform;
-use crate::{Body, Error, ErrorKind, FunctionResponse, LogTail, Report, StartKind};
+use crate::{Body, Error, ErrorKind, FunctionResponse, LogTail, Report, Stage, Stages, StartKind};
 
 /// A call under way: what is known of it, and what its caller still waits for.
 struct Current {
@@ -34,6 +34,7 @@ struct Current {
     trace: Option<String>,
     start: StartKind,
     start_latency: Duration,
+    stages: Stages,
     init: Option<Duration>,
     began: Instant,
     permit: Option<Permit>,
@@ -55,7 +56,8 @@ impl Current {
 
     fn fail(&mut self, payload: Bytes) {
         self.permit = None;
-        self.answer(Ok(FunctionResponse::FunctionError { kind: ErrorKind::Unhandled, payload }));
+        let stages = self.stages;
+        self.answer(Ok(FunctionResponse::FunctionError { kind: ErrorKind::Unhandled, payload, stages }));
     }
 
     fn tracing(&self) -> Option<TraceContext> {
@@ -106,7 +108,10 @@ impl Owner {
     }
 
     fn begin(&mut self, job: Job, start: StartKind, init: Option<Duration>, began: Instant) -> (Current, Invoke) {
-        let Job { call, response, finished, span: _ } = job;
+        let Job { call, response, finished, mut stages, span: _ } = job;
+        if start == StartKind::Warm {
+            stages.end(Stage::Queue);
+        }
         if start == StartKind::Warm || init.is_some() {
             self.log.keep_tail(call.log_tail == LogTail::Tail);
         }
@@ -116,6 +121,7 @@ impl Owner {
             trace: call.trace.clone(),
             start,
             start_latency,
+            stages,
             init,
             began,
             permit: call.permit,
@@ -154,6 +160,7 @@ impl Owner {
         self.hand_back(current, response);
         self.tell(Event::Answered);
         let done = self.wait(until, done).await?;
+        current.stages.end(Stage::Answer);
         let duration = current.began.elapsed();
         self.wait(until, idle).await?;
         let runtime_done =
@@ -182,15 +189,17 @@ impl Owner {
 
     /// Gives the caller what the runtime answered.
     fn hand_back(&mut self, current: &mut Current, response: Response) {
+        current.stages.end(Stage::Handler);
+        let stages = current.stages;
         match response {
             Response::Success { content_type, body: Body::Buffered(body), .. } => {
                 current.permit = None;
-                current.answer(Ok(FunctionResponse::Success { content_type, body: Body::Buffered(body) }));
+                current.answer(Ok(FunctionResponse::Success { content_type, body: Body::Buffered(body), stages }));
             }
             Response::Success { content_type, body: Body::Stream(pieces), .. } => {
                 let (pieces, breaker) = relay(pieces);
                 current.breaker = Some(breaker);
-                current.answer(Ok(FunctionResponse::Success { content_type, body: Body::Stream(pieces) }));
+                current.answer(Ok(FunctionResponse::Success { content_type, body: Body::Stream(pieces), stages }));
             }
             Response::Error { error_type, body, .. } => {
                 current.error_type = Some(error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned()));
@@ -216,6 +225,8 @@ impl Owner {
             Fault::TimedOut(timeout) => timeout,
             _ => current.began.elapsed(),
         };
+        let stage = if current.response.is_some() { Stage::Handler } else { Stage::Answer };
+        current.stages.end(stage);
         let payload = fault.document(current.request_id);
         if let Some(breaker) = current.breaker.take() {
             breaker.break_off(StreamError { error_type: fault.error_type().to_owned(), body: payload.clone() });
@@ -285,7 +296,10 @@ impl Owner {
             max_memory_used_mb: memory,
             init_duration_ms: current.init.map(millis),
         };
-        self.say(&Platform::Event(PlatformEvent::Report { request_id, status, error_type, metrics, tracing }));
+        let event = PlatformEvent::Report { request_id, status, error_type, metrics, tracing };
+        let stages = self.fleet.config.report_stages.then_some(current.stages);
+        self.say(&Platform::Report(event, stages));
+        self.fleet.stages.record(current.start, &current.stages);
         self.meters.ended(current.outcome, end.duration);
         let report = Report {
             duration: end.duration,
@@ -294,6 +308,7 @@ impl Owner {
             max_memory_mib: memory,
             start: current.start,
             start_latency: current.start_latency,
+            stages: current.stages,
             log_tail: self.log.take_tail(),
         };
         let _ = current.finished.send(report);

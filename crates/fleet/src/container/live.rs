@@ -42,6 +42,8 @@ pub(super) struct Live {
     pub api: Arc<RuntimeApi>,
     pipes: Pipes,
     children: Vec<Child>,
+    /// When the runtime was there to load the function.
+    pub runtime_started: Option<std::time::Instant>,
 }
 
 struct Child {
@@ -99,7 +101,7 @@ impl Live {
         };
         let inside = Arc::new(Inside(Arc::clone(&cell)));
         let api = Arc::new(RuntimeApi::serve(listener, identity, inside, Arc::clone(&fleet.clock)));
-        Ok(Self { cell, api, pipes: Pipes::new(), children: Vec::new() })
+        Ok(Self { cell, api, pipes: Pipes::new(), children: Vec::new(), runtime_started: None })
     }
 
     /// Starts extensions, then the runtime, and waits until all of them ask for their first event.
@@ -144,6 +146,7 @@ impl Live {
             order_pipe: false,
         };
         self.spawn(None, spec).await?;
+        self.runtime_started = Some(std::time::Instant::now());
         let api = Arc::clone(&self.api);
         self.wait_init(fleet, log, until, api.ready()).await?;
         let share = self.cell.set_milli_cpus(function.milli_cpus()).await;

@@ -27,7 +27,7 @@ use tracing::{Instrument as _, Span, info_span};
 use crate::code::Code;
 use crate::fleet::{Inner, Turn};
 use crate::log::{ContainerLog, Platform};
-use crate::{Call, Error, FunctionResponse, LogTail, Report, Running, StartKind};
+use crate::{Call, Error, FunctionResponse, LogTail, Report, Running, Stage, Stages, StartKind};
 use fault::Fault;
 use live::{Failure, Live};
 use meter::{Memory, Meters};
@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub call: Call,
     pub response: oneshot::Sender<Result<FunctionResponse, Error>>,
     pub finished: oneshot::Sender<Report>,
+    /// Where the time goes.
+    pub stages: Stages,
     /// The caller's span: what happens to the call here belongs to its trace.
     pub span: Span,
 }
@@ -46,9 +48,11 @@ pub(crate) struct Job {
 impl Job {
     pub(crate) fn new(call: Call) -> (Box<Self>, Running) {
         let (response, responded) = oneshot::channel();
+        let mut stages = Stages::since(call.received_at);
+        stages.end(Stage::Accept);
         let (finished, reported) = oneshot::channel();
         (
-            Box::new(Self { call, response, finished, span: Span::current() }),
+            Box::new(Self { call, response, finished, stages, span: Span::current() }),
             Running { response: responded, finished: reported },
         )
     }
@@ -74,12 +78,13 @@ pub(crate) async fn run(
     fleet: Arc<Inner>,
     id: ContainerId,
     function: Arc<FunctionVersion>,
-    job: Box<Job>,
+    mut job: Box<Job>,
     commands: mpsc::Receiver<Command>,
     turn: Turn,
 ) {
     // Whatever becomes of this task, a panic included, the books are right afterwards.
     let _entry = Entry { fleet: Arc::clone(&fleet), id };
+    job.stages.end(Stage::Queue);
     let mut making = Some(job);
     let code = match fleet.code.of(&function).await {
         Ok(code) => code,
@@ -141,11 +146,12 @@ struct Initialised {
 
 impl Owner {
     /// Makes the cell, initialises it and runs the call it is made for.
-    async fn first(&mut self, job: Box<Job>, turn: Turn) -> Result<(), Why> {
+    async fn first(&mut self, mut job: Box<Job>, turn: Turn) -> Result<(), Why> {
         let event = self.init_start();
         self.say(&Platform::Event(event));
         let span = info_span!(parent: &job.span, "init", container = %self.id);
-        let done = self.initialise(InitPhase::Init, lambent_model::limits::INIT_TIMEOUT).instrument(span).await;
+        let limit = lambent_model::limits::INIT_TIMEOUT;
+        let done = self.initialise(InitPhase::Init, limit, &mut job.stages).instrument(span).await;
         drop(turn);
         match done {
             Ok(init) => {
@@ -159,7 +165,7 @@ impl Owner {
     }
 
     /// AWS's suppressed init: a failed init phase is repeated once inside the call, on the call's time.
-    async fn again(&mut self, job: Box<Job>) -> Result<(), Why> {
+    async fn again(&mut self, mut job: Box<Job>) -> Result<(), Why> {
         if let Some(live) = self.live.take() {
             live.end(&self.fleet, &mut self.log, Why::Failed).await;
         }
@@ -167,7 +173,7 @@ impl Owner {
         self.log.keep_tail(job.call.log_tail == LogTail::Tail);
         let began = Instant::now();
         let span = info_span!(parent: &job.span, "init again", container = %self.id);
-        match self.initialise(InitPhase::Invoke, self.function.timeout).instrument(span).await {
+        match self.initialise(InitPhase::Invoke, self.function.timeout, &mut job.stages).instrument(span).await {
             Ok(_) => self.call(job, StartKind::Cold, None, began).await,
             Err(Failure::Node(error)) => Err(self.lose(job, error)),
             Err(Failure::Function(fault)) => {
@@ -178,13 +184,24 @@ impl Owner {
     }
 
     /// Makes a cell and brings its processes to where they ask for an event.
-    async fn initialise(&mut self, phase: InitPhase, limit: Duration) -> Result<Initialised, Failure> {
-        let live = Live::make(&self.fleet, self.id, &self.function, &self.code).await.map_err(Failure::Node)?;
+    async fn initialise(
+        &mut self,
+        phase: InitPhase,
+        limit: Duration,
+        stages: &mut Stages,
+    ) -> Result<Initialised, Failure> {
+        let making = Live::make(&self.fleet, self.id, &self.function, &self.code);
+        let live = making.instrument(info_span!("container")).await.map_err(Failure::Node)?;
+        stages.end(Stage::Container);
         self.log.subscribe(Some(Arc::clone(&live.api)));
         let live = self.live.insert(live);
         // The clock of the init phase starts where the function's own work does.
         let began = Instant::now();
         let done = live.init(&self.fleet, &self.function, &self.code, &mut self.log, began + limit).await;
+        if let Some(at) = live.runtime_started {
+            stages.end_at(Stage::RuntimeInit, at);
+        }
+        stages.end(Stage::UserInit);
         live.drain(&self.fleet, &mut self.log);
         let took = began.elapsed();
         if matches!(done, Err(Failure::Node(_))) {

@@ -28,7 +28,7 @@ use uuid::Uuid;
 
 pub(crate) use lines::{Kind, Line, Splitter};
 pub(crate) use pipes::{Pipes, Source};
-pub(crate) use platform::{Platform, Severity};
+pub(crate) use platform::Platform;
 use tail::Tail;
 pub(crate) use writer::{LogWriter, start as start_writer};
 
@@ -119,8 +119,8 @@ impl ContainerLog {
             }
             LogFormat::Json => {
                 let least = self.logging.system_level.unwrap_or(LogLevel::Info);
-                if let Some(event) = event.event().filter(|event| PlatformEvent::severity(event) >= least) {
-                    self.write(now, event.line(now));
+                if let Some(line) = event.json(now, least) {
+                    self.write(now, line);
                 }
             }
         }

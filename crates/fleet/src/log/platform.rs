@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use crate::Stages;
 use jiff::Timestamp;
 use lambent_model::RequestId;
 use lambent_model::clock::rfc3339_millis;
@@ -46,6 +47,8 @@ impl Severity for PlatformEvent {
 pub(crate) enum Platform {
     /// An event that AWS shows in JSON-format logs, and some of them as text.
     Event(PlatformEvent),
+    /// The report of a call, with its stages where that is asked for.
+    Report(PlatformEvent, Option<Stages>),
     /// The end of a call; text only.
     End(RequestId),
     /// A call ran into its time-out; text only.
@@ -65,15 +68,29 @@ impl Platform {
     /// The event, where it is one.
     pub(crate) fn event(&self) -> Option<&PlatformEvent> {
         match self {
-            Self::Event(event) => Some(event),
+            Self::Event(event) | Self::Report(event, _) => Some(event),
             Self::End(_) | Self::TimedOut(..) | Self::Died { .. } => None,
         }
+    }
+
+    /// The line of a JSON-format log, where there is one that `least` lets through.
+    pub(crate) fn json(&self, now: Timestamp, least: LogLevel) -> Option<String> {
+        let line = self.event().filter(|event| PlatformEvent::severity(event) >= least)?.line(now);
+        let Self::Report(_, Some(stages)) = self else { return Some(line) };
+        let mut document: serde_json::Value = serde_json::from_str(&line).ok()?;
+        let millis = |took: Duration| (took.as_secs_f64() * 1_000_000.0).round() / 1000.0;
+        let took = stages.passed().map(|(stage, took)| (stage.name().to_owned(), millis(took).into()));
+        if let Some(metrics) = document.pointer_mut("/record/metrics").and_then(serde_json::Value::as_object_mut) {
+            metrics.insert("stagesMs".to_owned(), serde_json::Value::Object(took.collect()));
+        }
+        Some(document.to_string())
     }
 
     /// The line of a text-format log, where there is one.
     pub(crate) fn text(&self, now: Timestamp) -> Option<String> {
         match self {
-            Self::Event(event) => event_text(event),
+            Self::Event(event) => event_text(event, None),
+            Self::Report(event, stages) => event_text(event, stages.as_ref()),
             Self::End(request_id) => Some(format!("END RequestId: {request_id}")),
             Self::TimedOut(request_id, timeout) => Some(format!(
                 "{} {request_id} Task timed out after {:.2} seconds\n",
@@ -87,7 +104,7 @@ impl Platform {
     }
 }
 
-fn event_text(event: &PlatformEvent) -> Option<String> {
+fn event_text(event: &PlatformEvent, stages: Option<&Stages>) -> Option<String> {
     match event {
         PlatformEvent::InitStart { runtime_version, runtime_version_arn, .. } => {
             let version = runtime_version.as_deref().unwrap_or("none");
@@ -121,6 +138,9 @@ fn event_text(event: &PlatformEvent) -> Option<String> {
                 Status::Success => {}
                 Status::Error | Status::Failure if error_type.as_deref().is_none_or(|kind| !ours(kind)) => {}
                 status => outcome(&mut line, *status, error_type.as_deref()),
+            }
+            if let Some(stages) = stages {
+                let _ = write!(line, "\tStages: {}", stages.words());
             }
             line.push('\t');
             if let Some(trace) = tracing {
@@ -211,6 +231,30 @@ mod tests {
         assert_eq!(report(Status::Timeout, None), format!("{start}Status: timeout\t"));
         let died = format!("{start}Status: error\tError Type: Runtime.ExitError\t");
         assert_eq!(report(Status::Error, Some("Runtime.ExitError")), died);
+    }
+
+    #[test]
+    fn stages_stand_behind_what_aws_has_where_they_are_asked_for() {
+        let begun = std::time::Instant::now();
+        let mut stages = Stages::since(begun);
+        stages.end_at(crate::Stage::Handler, begun + Duration::from_micros(1500));
+        let metrics = ReportMetrics {
+            duration_ms: 1.5,
+            billed_duration_ms: 2,
+            memory_size_mb: 128,
+            max_memory_used_mb: 36,
+            init_duration_ms: None,
+        };
+        let request_id = uuid::Uuid::nil().into();
+        let event =
+            PlatformEvent::Report { request_id, status: Status::Success, error_type: None, metrics, tracing: None };
+        let report = Platform::Report(event, Some(stages));
+        let text = report.text(Timestamp::UNIX_EPOCH).unwrap();
+        assert!(text.ends_with("Max Memory Used: 36 MB\tStages: handler 1.500 ms\t"), "{text}");
+        let json: serde_json::Value =
+            serde_json::from_str(&report.json(Timestamp::UNIX_EPOCH, LogLevel::Info).unwrap()).unwrap();
+        assert_eq!(json["record"]["metrics"]["stagesMs"], serde_json::json!({ "handler": 1.5 }));
+        assert_eq!(json["record"]["metrics"]["durationMs"], 1.5);
     }
 
     #[test]

@@ -25,7 +25,10 @@ use crate::container::meter::Outcome as Metered;
 use crate::container::{Job, millis};
 use crate::fleet::Inner;
 use crate::log::{ContainerLog, Kind, Platform, Source, Splitter};
-use crate::{Body, Call, Error, ErrorKind, FunctionResponse, LogTail, PrepareError, Report, ResponseMode, StartKind};
+use crate::{
+    Body, Call, Error, ErrorKind, FunctionResponse, LogTail, PrepareError, Report, ResponseMode, Stage, Stages,
+    StartKind,
+};
 
 /// How often a call looks for a host process when the one it found had ended.
 const ATTEMPTS: usize = 3;
@@ -36,8 +39,9 @@ type Pieces = mpsc::Sender<Result<Bytes, StreamError>>;
 
 /// Runs a call to its end.
 pub(crate) async fn run(fleet: Arc<Inner>, version: Arc<FunctionVersion>, job: Box<Job>) {
-    let Job { call, response, finished, span: _span } = *job;
-    let (request, caller) = Caller::of(call, &version, &fleet, response);
+    let Job { call, response, finished, mut stages, span: _span } = *job;
+    stages.end(Stage::Queue);
+    let (request, mut caller) = Caller::of(call, &version, &fleet, (response, stages));
     let began = Instant::now();
     match place(&fleet, &version, request).await {
         Err(error) => {
@@ -45,6 +49,7 @@ pub(crate) async fn run(fleet: Arc<Inner>, version: Arc<FunctionVersion>, job: B
             caller.refuse(error);
         }
         Ok((host, loaded, answer)) => {
+            caller.stages.end(Stage::Container);
             let start = match loaded.fresh.swap(false, Ordering::AcqRel) {
                 true => StartKind::Cold,
                 false => StartKind::Warm,
@@ -87,6 +92,7 @@ struct Caller {
     log_tail: LogTail,
     permit: Option<Permit>,
     response: Option<oneshot::Sender<Result<FunctionResponse, Error>>>,
+    stages: Stages,
     streaming: bool,
     pieces: Option<Pieces>,
 }
@@ -96,7 +102,7 @@ impl Caller {
         call: Call,
         version: &FunctionVersion,
         fleet: &Inner,
-        response: oneshot::Sender<Result<FunctionResponse, Error>>,
+        (response, stages): (oneshot::Sender<Result<FunctionResponse, Error>>, Stages),
     ) -> (Request, Self) {
         let now = fleet.clock.now();
         let deadline = now.saturating_add(version.timeout).unwrap_or(jiff::Timestamp::MAX).as_millisecond();
@@ -120,6 +126,7 @@ impl Caller {
             log_tail: call.log_tail,
             permit: call.permit,
             response: Some(response),
+            stages,
             streaming,
             pieces: None,
         };
@@ -134,7 +141,9 @@ impl Caller {
 
     fn succeed(&mut self, content_type: String, body: Bytes) {
         self.permit = None;
-        self.answer(Ok(FunctionResponse::Success { content_type, body: Body::Buffered(body) }));
+        self.stages.end(Stage::Handler);
+        let (body, stages) = (Body::Buffered(body), self.stages);
+        self.answer(Ok(FunctionResponse::Success { content_type, body, stages }));
     }
 
     /// Fails the call; a stream that has begun is broken off.
@@ -144,7 +153,10 @@ impl Caller {
             let error = StreamError { error_type: error_type.to_owned(), body: payload.clone() };
             let _ = pieces.send(Err(error)).await;
         }
-        self.answer(Ok(FunctionResponse::FunctionError { kind: ErrorKind::Unhandled, payload }));
+        let stage = if self.response.is_some() { Stage::Handler } else { Stage::Answer };
+        self.stages.end(stage);
+        let stages = self.stages;
+        self.answer(Ok(FunctionResponse::FunctionError { kind: ErrorKind::Unhandled, payload, stages }));
     }
 
     fn refuse(mut self, error: Error) {
@@ -158,7 +170,9 @@ impl Caller {
             let (sender, pieces) = mpsc::channel(PIECES);
             self.pieces = Some(sender);
             let content_type = "application/vnd.awslambda.http-integration-response".to_owned();
-            self.answer(Ok(FunctionResponse::Success { content_type, body: Body::Stream(pieces) }));
+            self.stages.end(Stage::Handler);
+            let (body, stages) = (Body::Stream(pieces), self.stages);
+            self.answer(Ok(FunctionResponse::Success { content_type, body, stages }));
         }
         if let Some(pieces) = &self.pieces {
             let _ = pieces.send(Ok(bytes)).await;
@@ -349,7 +363,10 @@ impl Running {
             max_memory_used_mb: memory,
             init_duration_ms: init.map(millis),
         };
-        self.say(&Platform::Event(PlatformEvent::Report { request_id, status, error_type, metrics, tracing }));
+        let (stages, event) =
+            (self.caller.stages, PlatformEvent::Report { request_id, status, error_type, metrics, tracing });
+        self.say(&Platform::Report(event, self.fleet.config.report_stages.then_some(stages)));
+        self.fleet.stages.record(self.start, &stages);
         self.loaded.meters.ended(metered, took);
         Report {
             duration: took,
@@ -358,6 +375,7 @@ impl Running {
             max_memory_mib: memory,
             start: self.start,
             start_latency: latency,
+            stages,
             log_tail: self.log.take_tail(),
         }
     }

@@ -124,6 +124,7 @@ impl Invoke for Function {
             error: None,
             content_type: "application/json".to_owned(),
             body: Body::Buffered(Bytes::new()),
+            stages: lambent_invoker::Stages::since(std::time::Instant::now()),
             log_tail: None,
             finished: None,
         };

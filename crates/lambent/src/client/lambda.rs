@@ -21,6 +21,8 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// How often that is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Asks a node of Lambent where the time went, and carries its answer.
+const STAGES: &str = "x-lambent-stages";
 /// Most functions of one page.
 const PAGE: u32 = 50;
 
@@ -53,8 +55,19 @@ pub struct Invoked {
     pub executed_version: Option<String>,
     /// The tail of its log.
     pub log_tail: Option<String>,
+    /// What each stage of the call took at the node, in order, in milliseconds; empty unless asked for.
+    pub stages: Vec<(String, f64)>,
     /// The answer.
     pub payload: Bytes,
+}
+
+/// What a caller wants to know beside the answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ask {
+    /// The tail of the log.
+    pub log: bool,
+    /// Where the time went.
+    pub stages: bool,
 }
 
 /// How a streamed answer ended.
@@ -190,10 +203,13 @@ impl Client {
     }
 
     /// Calls a function and waits for its answer.
-    pub async fn invoke(&self, function: &str, qualifier: Option<&str>, payload: Bytes, log: bool) -> Result<Invoked> {
+    pub async fn invoke(&self, function: &str, qualifier: Option<&str>, payload: Bytes, ask: Ask) -> Result<Invoked> {
         let mut headers = HeaderMap::new();
-        if log {
+        if ask.log {
             headers.insert("x-amz-log-type", HeaderValue::from_static("Tail"));
+        }
+        if ask.stages {
+            headers.insert(STAGES, HeaderValue::from_static("1"));
         }
         let path = with_qualifier(format!("{}/invocations", function_path(function)), qualifier);
         let call = Call { service: "lambda", method: Method::POST, path, headers, body: payload };
@@ -203,6 +219,7 @@ impl Client {
         Ok(Invoked {
             function_error: header("x-amz-function-error"),
             executed_version: header("x-amz-executed-version"),
+            stages: header(STAGES).map(|text| server_timing(&text)).unwrap_or_default(),
             log_tail: tail.map(|tail| String::from_utf8_lossy(&tail).into_owned()),
             payload,
         })
@@ -241,6 +258,15 @@ impl Client {
         }
         bail!("the answer broke off")
     }
+}
+
+/// `NAME;dur=MILLISECONDS, …`; what is not of that form is left out.
+fn server_timing(text: &str) -> Vec<(String, f64)> {
+    let stage = |part: &str| {
+        let (name, took) = part.trim().split_once(";dur=")?;
+        Some((name.to_owned(), took.parse().ok()?))
+    };
+    text.split(',').filter_map(stage).collect()
 }
 
 fn completed(payload: &[u8]) -> Streamed {

@@ -16,7 +16,7 @@ use lambent_policy::sigv4::{self, Signer};
 use serde_json::Value;
 
 pub use error::ApiError;
-pub use lambda::NewFunction;
+pub use lambda::{Ask, NewFunction};
 pub use logs::Event;
 
 use crate::cli::ClientArgs;

@@ -2,14 +2,15 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{FunctionFailed, output};
+use super::{FunctionFailed, output, waterfall};
 use crate::cli::InvokeArgs;
-use crate::client::Client;
+use crate::client::{Ask, Client};
 use crate::config::Env;
 
 /// Calls a function and prints its answer.
@@ -20,17 +21,29 @@ pub async fn run(args: &InvokeArgs, env: &dyn Env, json: bool) -> Result<()> {
 }
 
 async fn buffered(args: &InvokeArgs, client: &Client, payload: Bytes, json: bool) -> Result<()> {
-    let answer = client.invoke(&args.function, args.qualifier.as_deref(), payload, args.log).await?;
+    let ask = Ask { log: args.log, stages: args.trace };
+    let begun = Instant::now();
+    let answer = client.invoke(&args.function, args.qualifier.as_deref(), payload, ask).await?;
+    let took = begun.elapsed().as_secs_f64() * 1000.0;
     if json {
-        output::json(&json!({
+        let mut document = json!({
             "payload": as_json(&answer.payload),
             "function_error": answer.function_error,
             "executed_version": answer.executed_version,
             "log": answer.log_tail,
-        }))?;
+        });
+        if args.trace {
+            let stages: Map<String, Value> =
+                answer.stages.into_iter().map(|(name, took)| (name, took.into())).collect();
+            document["trace"] = json!({ "stages_ms": stages, "whole_ms": took });
+        }
+        output::json(&document)?;
     } else {
         if let Some(log) = &answer.log_tail {
             eprint!("{log}");
+        }
+        if args.trace {
+            eprint!("{}", waterfall::draw(&answer.stages, took));
         }
         output::bytes(&answer.payload)?;
         output::line("")?;

@@ -12,6 +12,7 @@ mod logs;
 mod output;
 mod serve;
 mod version;
+mod waterfall;
 
 use anyhow::Result;
 

@@ -111,6 +111,8 @@ pub struct Aws {
 pub struct Logs {
     /// `expire_every`: how often events beyond their retention are deleted. Default 10m. Since 0.1.
     pub expire_every: Duration,
+    /// `report_stages`: whether `REPORT` lines say, after what AWS has there, what each stage of a call took. Default false. Since 0.1.
+    pub report_stages: bool,
 }
 
 /// `[log]`: what the node itself logs, on standard error.
@@ -172,7 +174,10 @@ impl Config {
                 access_key_id: reader.optional("aws.access_key_id")?,
                 secret_access_key: reader.optional::<Secret>("aws.secret_access_key")?.map(|secret| secret.0),
             },
-            logs: Logs { expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)? },
+            logs: Logs {
+                expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,
+                report_stages: reader.value("logs.report_stages", false)?,
+            },
             log: Log {
                 format: reader.value("log.format", LogFormat::Text)?,
                 filter: reader.value("log.filter", log_filter.to_owned())?,

@@ -178,7 +178,12 @@ pub async fn open_store(dir: &Path) -> Result<Embedded> {
 
 fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfig {
     let defaults = FleetConfig::new(config.data_dir.join("fleet"));
-    FleetConfig { idle_timeout: config.fleet.idle, aws_endpoint_url, ..defaults }
+    FleetConfig {
+        report_stages: config.logs.report_stages,
+        idle_timeout: config.fleet.idle,
+        aws_endpoint_url,
+        ..defaults
+    }
 }
 
 /// Code in buckets: with the configured key, else the environment's, else unsigned.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 
-use crate::client::Client;
+use crate::client::{Ask, Client};
 
 /// Clients at once for the throughput column.
 const CLIENTS: usize = 8;
@@ -44,7 +44,7 @@ pub async fn measure(client: &Client, function: &str, calls: u32) -> Result<Figu
     }
     warm.sort();
     let calls_per_second = throughput(client, function).await?;
-    let reported = client.invoke(function, None, Bytes::from_static(EVENT), true).await?;
+    let reported = client.invoke(function, None, Bytes::from_static(EVENT), Ask { log: true, stages: false }).await?;
     Ok(Figures {
         cold_start_ms: millis(cold),
         warm_p50_ms: millis(percentile(&warm, 50)),
@@ -57,7 +57,7 @@ pub async fn measure(client: &Client, function: &str, calls: u32) -> Result<Figu
 
 async fn call(client: &Client, function: &str) -> Result<(Duration, Bytes)> {
     let begun = Instant::now();
-    let answer = client.invoke(function, None, Bytes::from_static(EVENT), false).await?;
+    let answer = client.invoke(function, None, Bytes::from_static(EVENT), Ask::default()).await?;
     let took = begun.elapsed();
     match answer.function_error {
         None => Ok((took, answer.payload)),
