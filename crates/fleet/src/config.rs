@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::warming::pressure::PressureProbe;
+
 /// How long a container may stay idle when nothing else was said.
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How many containers a node keeps at once when nothing else was said.
@@ -32,6 +34,42 @@ impl Default for WasmConfig {
     }
 }
 
+/// Instances of a kind that wait at least, where functions use it, when nothing else was said.
+pub const DEFAULT_POOL_FLOOR: usize = 1;
+/// Instances of a kind that wait at most when nothing else was said.
+pub const DEFAULT_POOL_CEILING: usize = 16;
+/// Memory of all waiting instances together when nothing else was said.
+pub const DEFAULT_POOL_MEMORY_MIB: u64 = 256;
+/// How long an instance waits beyond the forecast when nothing else was said.
+pub const DEFAULT_POOL_IDLE: Duration = Duration::from_secs(60);
+
+/// The warming pool: instances that wait for whoever needs one. A kind is an interpreter (for Node.js: with a memory size), or `provided`.
+#[derive(Debug, Clone)]
+pub struct PoolConfig {
+    /// Instances of a kind that wait at least, where functions use it.
+    pub floor: usize,
+    /// Instances of a kind that wait at most; 0 makes none ahead, and every cold start builds its own.
+    pub ceiling: usize,
+    /// Memory of all waiting instances together, in MiB, by what one of each kind takes.
+    pub memory_mib: u64,
+    /// An instance that the forecast does not ask for is ended after this long.
+    pub idle: Duration,
+    /// Tells whether the host is short of memory.
+    pub pressure: PressureProbe,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            floor: DEFAULT_POOL_FLOOR,
+            ceiling: DEFAULT_POOL_CEILING,
+            memory_mib: DEFAULT_POOL_MEMORY_MIB,
+            idle: DEFAULT_POOL_IDLE,
+            pressure: PressureProbe::MACHINE,
+        }
+    }
+}
+
 /// Settings of a [`crate::Fleet`], fixed at start.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
@@ -53,6 +91,8 @@ pub struct FleetConfig {
     pub wasm: WasmConfig,
     /// The interpreters to look for beside those on `PATH`; for tests and unusual machines.
     pub interpreter_dirs: Vec<PathBuf>,
+    /// Instances made ahead.
+    pub pool: PoolConfig,
 }
 
 impl FleetConfig {
@@ -68,6 +108,7 @@ impl FleetConfig {
             aws_endpoint_url: None,
             wasm: WasmConfig::default(),
             interpreter_dirs: Vec::new(),
+            pool: PoolConfig::default(),
         }
     }
 }

@@ -111,37 +111,36 @@ fn reserved(function: &FunctionVersion, place: &Place<'_>) -> Vec<(&'static str,
 
 /// The command of a runtime. `bootstrap` is where the one of a `provided` function was found.
 pub(crate) fn command(function: &FunctionVersion, interpreter: Option<&Interpreter>, bootstrap: &str) -> Vec<String> {
-    let (mut command, ours) = match (&function.runtime, interpreter) {
-        (Runtime::Python { .. }, Some(python)) => {
-            let script = format!("{RUNTIME}/python/bootstrap.py");
-            (vec![python.program.clone(), "-s".to_owned(), "-u".to_owned(), script], true)
-        }
-        (Runtime::Node { .. }, Some(node)) => {
-            (vec![node.program.clone(), format!("{RUNTIME}/node/bootstrap.cjs")], true)
-        }
-        (Runtime::Provided(_) | Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Wasm, _) => {
-            (vec![bootstrap.to_owned()], false)
-        }
-    };
+    let ours = interpreter.and_then(|interpreter| interpreter_command(&function.runtime, interpreter));
+    let Some(mut command) = ours else { return vec![bootstrap.to_owned()] };
     // AWS honours the wrapper for its own runtimes only; a custom one may do so itself.
-    if let (true, Some(wrapper)) = (ours, function.environment.get("AWS_LAMBDA_EXEC_WRAPPER")) {
+    if let Some(wrapper) = function.environment.get("AWS_LAMBDA_EXEC_WRAPPER") {
         command.insert(0, wrapper.clone());
     }
     command
 }
 
+/// The command of a runtime of ours; none for those that are not.
+pub(crate) fn interpreter_command(runtime: &Runtime, interpreter: &Interpreter) -> Option<Vec<String>> {
+    let program = interpreter.program.clone();
+    match runtime {
+        Runtime::Python { .. } => {
+            Some(vec![program, "-s".to_owned(), "-u".to_owned(), format!("{RUNTIME}/python/bootstrap.py")])
+        }
+        Runtime::Node { .. } => Some(vec![program, format!("{RUNTIME}/node/bootstrap.cjs")]),
+        Runtime::Provided(_) | Runtime::Wasm => None,
+    }
+}
+
 /// Beginnings of variables that are read once, when a process starts: by the loader and the C library, by the interpreter, by what the
 /// interpreter is linked with.
-#[allow(dead_code, reason = "asked by the pools, which are on their way")]
 const READ_AT_START: [&str; 10] =
     ["LD_", "LC_", "LANG", "GLIBC_TUNABLES", "MALLOC_", "GCONV_", "PYTHON", "NODE_", "UV_", "OPENSSL_"];
 /// Variables with such a beginning that our runtimes take over from an order, or that only code reads.
-#[allow(dead_code, reason = "asked by the pools, which are on their way")]
 const TAKEN_OVER: [&str; 3] = ["PYTHONPATH", "NODE_PATH", "NODE_ENV"];
 
 /// Whether a function can be served by a runtime that was started before it was known for whom ([`lambent_sandbox::Order`]): one of ours,
 /// and the function sets nothing that only a process's start can obey.
-#[allow(dead_code, reason = "asked by the pools, which are on their way")]
 pub(crate) fn may_wait(runtime: &Runtime, environment: &BTreeMap<String, String>) -> bool {
     let ours = matches!(runtime, Runtime::Python { .. } | Runtime::Node { .. });
     let at_start =
@@ -150,7 +149,6 @@ pub(crate) fn may_wait(runtime: &Runtime, environment: &BTreeMap<String, String>
 }
 
 /// What a waiting runtime is started with: what of its environment is the same for every function it [may](may_wait) serve.
-#[allow(dead_code, reason = "asked by the pools, which are on their way")]
 pub(crate) fn of_waiting(runtime: &Runtime) -> Vec<(String, String)> {
     defaults(runtime).into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }

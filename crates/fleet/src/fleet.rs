@@ -7,7 +7,7 @@ use lambent_model::function::Runtime;
 use lambent_model::{Clock, ContainerId, FunctionVersion};
 use lambent_sandbox::Sandbox;
 use lambent_store::{Blobs, Logs};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -21,6 +21,7 @@ use crate::log::{LogWriter, start_writer};
 use crate::placement::{Handle, Patience, Placement, Pool, Room, SOON};
 use crate::stage::StageMeters;
 use crate::wasm::Wasm;
+use crate::warming::{self, Kind, Warming};
 use crate::{Call, Error, FleetConfig, PrepareError, Running, Stage};
 
 /// How long containers may take to end after they were told to for good: more than the longest shutdown window.
@@ -49,6 +50,19 @@ pub struct ContainerStatus {
     pub calls: u64,
 }
 
+/// The instances of one kind that belong to nobody.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct KindStatus {
+    /// The runtime, for Node.js with the memory it was started for.
+    pub kind: String,
+    /// Ready for whoever comes.
+    pub waiting: usize,
+    /// Being made.
+    pub building: usize,
+    /// How many should wait.
+    pub target: usize,
+}
+
 /// What a fleet is doing.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct FleetStatus {
@@ -58,6 +72,8 @@ pub struct FleetStatus {
     pub memory_mib: u64,
     /// The bound of that.
     pub memory_limit_mib: u64,
+    /// The warming pool, kind by kind.
+    pub warming: Vec<KindStatus>,
     /// Host processes of WebAssembly functions.
     pub wasm_hosts: Vec<WasmHostStatus>,
 }
@@ -93,9 +109,12 @@ pub(crate) struct Inner {
     pub(crate) wasm: Arc<Wasm>,
     /// Ends everything at once, running calls included.
     pub(crate) kill: CancellationToken,
+    /// Ends what goes on behind the calls.
+    pub(crate) closing: CancellationToken,
+    pub(crate) warming: Warming,
+    pub(crate) tasks: TaskTracker,
     pool: Mutex<Pool>,
     starts: Arc<Semaphore>,
-    tasks: TaskTracker,
     /// Taken when the fleet has shut down: the writer ends when nobody can push any more.
     writer: Mutex<Option<LogWriter>>,
 }
@@ -130,7 +149,8 @@ impl Fleet {
         let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
         let (writer, log_task) = start_writer(logs);
         let room = Room { containers: config.max_containers, memory_mib: config.memory_mib };
-        let inner = Inner {
+        let pool = config.pool.clone();
+        let inner = Arc::new(Inner {
             config,
             sandbox,
             code: code?,
@@ -140,12 +160,17 @@ impl Fleet {
             stages: StageMeters::new(),
             wasm,
             kill: CancellationToken::new(),
+            closing: CancellationToken::new(),
+            warming: Warming::new(pool, Uuid::new_v4().as_u64_pair().0),
+            tasks: TaskTracker::new(),
             pool: Mutex::new(Pool::new(room)),
             starts: Arc::new(Semaphore::new(starts_at_once())),
-            tasks: TaskTracker::new(),
             writer: Mutex::new(Some(writer)),
-        };
-        Ok(Arc::new(Self { inner: Arc::new(inner), log_task: Mutex::new(Some(log_task)) }))
+        });
+        if inner.config.pool.ceiling > 0 {
+            inner.tasks.spawn(warming::keep(Arc::clone(&inner)));
+        }
+        Ok(Arc::new(Self { inner, log_task: Mutex::new(Some(log_task)) }))
     }
 
     /// Returns when it is known what this machine can run. The first call looks for it, which takes a moment.
@@ -163,6 +188,7 @@ impl Fleet {
         if version.runtime == Runtime::Wasm {
             return self.inner.wasm.prepare(&self.inner, version).await;
         }
+        self.expect(version);
         self.inner.code.of(version).await.map(drop)
     }
 
@@ -182,6 +208,13 @@ impl Fleet {
         }
     }
 
+    /// There is such a function: from now on instances that can serve it are kept ready.
+    pub fn expect(&self, version: &FunctionVersion) {
+        if let Some(kind) = Kind::of(version) {
+            self.inner.warming.expect(&kind);
+        }
+    }
+
     /// Ends the containers of a replaced or deleted version: idle ones now, busy ones after their call.
     pub fn retire(&self, generation: Uuid) {
         self.inner.wasm.retire(generation);
@@ -196,12 +229,15 @@ impl Fleet {
             memory_mib: pool.memory_mib(),
             memory_limit_mib: self.inner.config.memory_mib,
             wasm_hosts: self.inner.wasm.status(),
+            warming: self.inner.warming.status(),
         }
     }
 
     /// Lets running calls end within `grace`, then ends every container and writes the last of the logs.
     pub async fn shutdown(&self, grace: Duration) {
         self.inner.pool().close();
+        self.inner.closing.cancel();
+        self.inner.warming.close();
         self.inner.tasks.close();
         if tokio::time::timeout(grace, self.inner.tasks.wait()).await.is_err() {
             tracing::warn!("calls are still running at the end of the grace time; they are given up");
@@ -218,6 +254,12 @@ impl Fleet {
         {
             tracing::error!("the last log lines could not be written in time");
         }
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        self.inner.closing.cancel();
     }
 }
 
@@ -364,9 +406,20 @@ impl Inner {
     ) -> Result<(), Refused> {
         let place = self.pool().begin(version);
         let Some((id, commands)) = place else { return Err((job, self.full())) };
-        let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands, Turn::hold(turn));
+        let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands, self.hold(turn));
         self.tasks.spawn(task);
         Ok(())
+    }
+
+    fn hold(&self, turn: OwnedSemaphorePermit) -> Turn {
+        Turn::hold(turn, self.warming.nudge())
+    }
+
+    /// Whether instances may be made without taking the processor from calls: no container is being started; `half`: half of the starts
+    /// are free.
+    pub(crate) fn starts_are_free(&self, half: bool) -> bool {
+        let free = self.starts.available_permits();
+        if half { free * 2 >= starts_at_once() } else { free >= starts_at_once() }
     }
 
     fn can_run(&self, version: &FunctionVersion) -> Result<(), Error> {
@@ -393,11 +446,12 @@ impl Inner {
 pub(crate) struct Turn(#[allow(dead_code, reason = "its drop is what counts")] oneshot::Sender<()>);
 
 impl Turn {
-    fn hold(turn: OwnedSemaphorePermit) -> Self {
+    fn hold(turn: OwnedSemaphorePermit, over: Arc<Notify>) -> Self {
         let (dropped, ended) = oneshot::channel();
         tokio::spawn(async move {
             let _ = tokio::time::timeout(START_TURN, ended).await;
             drop(turn);
+            over.notify_one();
         });
         Self(dropped)
     }

@@ -20,11 +20,13 @@ mod interpreters;
 mod log;
 mod placement;
 mod stage;
+mod warming;
 mod wasm;
 
 pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Running, StartKind};
-pub use config::{FleetConfig, WasmConfig};
+pub use config::{FleetConfig, PoolConfig, WasmConfig};
 pub use error::{Error, PrepareError};
-pub use fleet::{ContainerStatus, Fleet, FleetStatus, WasmHostStatus};
+pub use fleet::{ContainerStatus, Fleet, FleetStatus, KindStatus, WasmHostStatus};
 pub use lambent_runtime_api::{Body, ResponseMode, StreamError};
 pub use stage::{Stage, Stages};
+pub use warming::pressure::{Pressure, PressureProbe};

@@ -3,8 +3,8 @@
 //! In order: the most recently used idle container of the version; one that has answered and is about to be free, if that happens within
 //! [`SOON`]; a new one. A node starts a few containers at a time, because more would only make each of them later: a call whose turn to start one
 //! has not come takes whichever of its version becomes free meanwhile. A new one needs room on the node: idle containers of other versions
-//! make it, least recently used first; if that is not enough the call is refused. Warming pools and instances shared by an account's containers will be further answers of
-//! [`Placement`].
+//! make it, least recently used first; if that is not enough the call is refused. What a new container is made from, an instance of the
+//! [warming pool](crate::warming) or one built in the call's way, is its own task's business.
 //!
 //! This is bookkeeping only, under one lock that is never held across an await. [`Pool`] performs what [`state::step`] decides.
 //!
@@ -289,6 +289,19 @@ impl Pool {
         let ids: Vec<_> =
             self.entries.iter().filter(|(_, entry)| entry.generation == generation).map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|id| self.tell(id, Event::End(Why::Retired)));
+    }
+
+    /// Ends the quarter of the idle containers that was used least recently, to give memory back; how many those are.
+    pub(crate) fn relieve(&mut self) -> usize {
+        let idle = |(id, entry): (&ContainerId, &Entry)| match entry.state {
+            State::Idle { since } => Some((since, *id)),
+            State::Starting(_) | State::Busy(_) | State::Finishing(_) | State::Ending(_) => None,
+        };
+        let mut idle: Vec<_> = self.entries.iter().filter_map(idle).collect();
+        idle.sort_unstable();
+        idle.truncate(idle.len().div_ceil(4));
+        idle.iter().for_each(|(_, id)| self.tell(*id, Event::End(Why::Idle)));
+        idle.len()
     }
 
     /// Takes no more calls and ends all containers, idle ones now, the others after their call.

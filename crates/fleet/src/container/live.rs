@@ -9,9 +9,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lambent_model::{ContainerId, FunctionVersion, InstanceId, limits};
+use lambent_model::{ContainerId, FunctionVersion, limits};
 use lambent_runtime_api::{Connect, ExtensionKind, Identity, Init, RuntimeApi, ShutdownReason};
-use lambent_sandbox::{Cell, CellSpec, ExitStatus, Mount, ProcessSpec};
+use lambent_sandbox::{Cell, ExitStatus, Mount, Order, Process, ProcessSpec, Specialisation};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -19,9 +19,10 @@ use tokio::time::Instant;
 use super::fault::Fault;
 use super::state::Why;
 use crate::code::Code;
-use crate::environment::{self, OPT, Place, RUNTIME, TASK};
+use crate::environment::{self, OPT, Place, TASK};
 use crate::fleet::Inner;
 use crate::log::{ContainerLog, Pipes, Source};
+use crate::warming::{Instance, Kind};
 use crate::{Error, log};
 
 /// Signals are numbers in the sandbox's port.
@@ -44,6 +45,8 @@ pub(super) struct Live {
     children: Vec<Child>,
     /// When the runtime was there to load the function.
     pub runtime_started: Option<std::time::Instant>,
+    /// The runtime, where it waits for its order.
+    waiting: Option<Process>,
 }
 
 struct Child {
@@ -70,23 +73,48 @@ impl Connect for Inside {
 }
 
 impl Live {
-    /// Makes the cell. No user code has run when this returns.
+    /// Makes the cell: of an instance of the warming pool, else of one built now. No user code has run when this returns.
     pub(super) async fn make(
         fleet: &Inner,
         container: ContainerId,
         function: &Arc<FunctionVersion>,
         code: &Code,
     ) -> Result<Self, Error> {
-        let spec = CellSpec {
-            id: InstanceId::random(),
-            mounts: mounts(fleet, function, code),
+        if let Some(kind) = Kind::of(function)
+            && let Some(instance) = fleet.warming.take(&kind).await
+        {
+            match Self::specialise(fleet, instance, container, function, code).await {
+                Ok(live) => return Ok(live),
+                // It may have died since. If it is the function that no instance can be made for, the next one says so.
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(%container, error, "an instance of the warming pool was of no use");
+                }
+            }
+        }
+        // Its runtime is started as an ordinary one: there is nothing to be gained from letting it wait.
+        let instance = Instance::bare(fleet, Some(&function.runtime), function.memory_mib).await;
+        Self::specialise(fleet, instance.map_err(Error::Sandbox)?, container, function, code).await
+    }
+
+    /// Makes an instance that belonged to nobody this container's.
+    async fn specialise(
+        fleet: &Inner,
+        instance: Instance,
+        container: ContainerId,
+        function: &Arc<FunctionVersion>,
+        code: &Code,
+    ) -> Result<Self, Error> {
+        let Instance { cell, waiting } = instance;
+        let what = Specialisation {
+            mounts: mounts(code),
             memory_mib: function.memory_mib,
             milli_cpus: function.milli_cpus().max(INIT_MILLI_CPUS),
             ephemeral_mib: function.ephemeral_mib,
             processes: limits::CONTAINER_PROCESSES,
             network: function.network,
         };
-        let cell = fleet.sandbox.create(spec).await.map_err(Error::Sandbox)?;
+        cell.specialise(what).await.map_err(Error::Sandbox)?;
         let listener = cell.take_runtime_api().ok_or(Error::Lost)?;
         let listener = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
         let listener = listener.map_err(|error| {
@@ -101,7 +129,8 @@ impl Live {
         };
         let inside = Arc::new(Inside(Arc::clone(&cell)));
         let api = Arc::new(RuntimeApi::serve(listener, identity, inside, Arc::clone(&fleet.clock)));
-        Ok(Self { cell, api, pipes: Pipes::new(), children: Vec::new(), runtime_started: None })
+        let (pipes, children) = (Pipes::new(), Vec::new());
+        Ok(Self { cell, api, pipes, children, runtime_started: None, waiting })
     }
 
     /// Starts extensions, then the runtime, and waits until all of them ask for their first event.
@@ -145,7 +174,7 @@ impl Live {
             log_pipe: true,
             order_pipe: false,
         };
-        self.spawn(None, spec).await?;
+        self.start_runtime(spec).await?;
         self.runtime_started = Some(std::time::Instant::now());
         let api = Arc::clone(&self.api);
         self.wait_init(fleet, log, until, api.ready()).await?;
@@ -169,8 +198,24 @@ impl Live {
         }))
     }
 
+    /// Gives the runtime that waits its order; where none does, or it has died, starts one.
+    async fn start_runtime(&mut self, spec: ProcessSpec) -> Result<(), Failure> {
+        if let Some(mut process) = self.waiting.take()
+            && let Some(pipe) = process.order_pipe.take()
+        {
+            let order = Order { env: spec.env.clone(), cwd: spec.cwd.clone() };
+            match self.cell.order(pipe, order).await {
+                Ok(()) => return self.adopt(None, process),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(cell = %self.cell.id(), error, "a waiting runtime took no order; starting another");
+                }
+            }
+        }
+        self.spawn(None, spec).await
+    }
+
     async fn spawn(&mut self, extension: Option<String>, spec: ProcessSpec) -> Result<(), Failure> {
-        let source = if extension.is_some() { Source::Extension } else { Source::Function };
         let process = self.cell.spawn(spec).await.map_err(|error| match (error, &extension) {
             (lambent_sandbox::Error::Exec { path: _, source }, Some(name)) => {
                 Failure::Function(Fault::CannotLaunch { name: name.clone(), reason: reason(&source) })
@@ -180,6 +225,12 @@ impl Live {
             }
             (error, _) => Failure::Node(Error::Sandbox(error)),
         })?;
+        self.adopt(extension, process)
+    }
+
+    /// Reads a process's output and watches it from now on.
+    fn adopt(&mut self, extension: Option<String>, process: Process) -> Result<(), Failure> {
+        let source = if extension.is_some() { Source::Extension } else { Source::Function };
         let mut added = self.pipes.add_text(source, process.stdout);
         added = added.and_then(|()| self.pipes.add_text(source, process.stderr));
         if let Some(pipe) = process.log_pipe {
@@ -285,11 +336,11 @@ async fn died(children: &mut Vec<Child>) -> Fault {
     .await
 }
 
-fn mounts(fleet: &Inner, function: &FunctionVersion, code: &Code) -> Vec<Mount> {
+/// What of a container's files is its function's.
+fn mounts(code: &Code) -> Vec<Mount> {
     let mount = |source: &std::path::Path, target: &str| Mount { source: source.to_owned(), target: target.into() };
-    let mut mounts = vec![mount(code.task.path(), TASK), mount(&fleet.bootstraps.directory, RUNTIME)];
+    let mut mounts = vec![mount(code.task.path(), TASK)];
     mounts.extend(code.opt.as_ref().map(|opt| mount(opt.path(), OPT)));
-    mounts.extend(fleet.interpreters.of(&function.runtime).and_then(|interpreter| interpreter.mount.clone()));
     mounts
 }
 

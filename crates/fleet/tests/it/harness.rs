@@ -42,11 +42,16 @@ impl Harness {
     }
 
     pub async fn with(change: impl FnOnce(&mut FleetConfig)) -> Self {
+        Self::over(sandbox, change).await
+    }
+
+    /// Over another back end, made for this directory.
+    pub async fn over(back_end: impl FnOnce(&Path) -> Arc<dyn Sandbox>, change: impl FnOnce(&mut FleetConfig)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Embedded::open(&directory.path().join("store")).unwrap();
         let mut config = FleetConfig::new(directory.path().join("fleet"));
         change(&mut config);
-        let sandbox = sandbox(&directory.path().join("cells"));
+        let sandbox = back_end(&directory.path().join("cells"));
         let (blobs, logs) = (Arc::clone(&store.blobs), Arc::clone(&store.logs));
         let fleet = Fleet::new(config, sandbox, blobs, logs, Arc::new(SystemClock)).await.unwrap();
         fleet.ready().await;
@@ -170,7 +175,7 @@ impl Harness {
 }
 
 /// Simulated cells; real ones where `LAMBENT_TEST_AGENT` names their agent (`target/debug/cell-agent`) and the host can give them.
-fn sandbox(directory: &Path) -> Arc<dyn Sandbox> {
+pub fn sandbox(directory: &Path) -> Arc<dyn Sandbox> {
     let Some(agent) = std::env::var_os("LAMBENT_TEST_AGENT") else { return Arc::new(Sim::new(directory)) };
     let mut config = lambent_sandbox::cell::Config::new(directory);
     config.agent = agent.into();
