@@ -20,8 +20,8 @@ use crate::interpreters::Interpreters;
 use crate::log::{LogWriter, start_writer};
 use crate::placement::{Handle, Patience, Placement, Pool, Room, SOON};
 use crate::stage::StageMeters;
-use crate::wasm::Wasm;
 use crate::warming::{self, Kind, Warming};
+use crate::wasm::Wasm;
 use crate::{Call, Error, FleetConfig, PrepareError, Running, Stage};
 
 /// How long containers may take to end after they were told to for good: more than the longest shutdown window.

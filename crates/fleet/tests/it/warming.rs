@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use lambent_fleet::{Error, FleetConfig, KindStatus, Pressure, PressureProbe, StartKind};
 use lambent_model::FunctionVersion;
 use lambent_model::function::Runtime;
-use lambent_sandbox::{Barrier, BlankSpec, Cell, CellSpec, Sandbox};
+use lambent_sandbox::{Barrier, BlankSpec, Cell, CellSpec, Sandbox, Template, TemplateSpec};
 
 use crate::harness::{Harness, finish, isolated, processes_with, sandbox};
 
@@ -216,6 +216,10 @@ impl Sandbox for Failing {
             Ok(_) => Err(lambent_sandbox::Error::Ended),
             Err(_) => self.inner.blank(spec).await,
         }
+    }
+
+    async fn template(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, lambent_sandbox::Error> {
+        self.inner.template(spec).await
     }
 
     async fn recover(&self) -> Result<usize, lambent_sandbox::Error> {
