@@ -159,6 +159,36 @@ pub fn until_user_code(target: &Target) -> Result<(f64, f64)> {
     Ok((millis(began - sent), millis(answered - sent)))
 }
 
+/// So many clients, each of which sends one call at the same moment; connections and signatures are made before. How long each took, or
+/// why it failed.
+pub fn burst(target: &Target, clients: usize) -> Result<Vec<Result<Duration>>> {
+    let clients: Vec<Client<'_>> = (0..clients).map(|_| Client::connect(target)).collect::<Result<_>>()?;
+    let together = &std::sync::Barrier::new(clients.len());
+    Ok(std::thread::scope(|scope| {
+        let threads: Vec<_> = clients
+            .into_iter()
+            .map(|mut client| {
+                scope.spawn(move || {
+                    together.wait();
+                    client.call()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| bail!("a client panicked"))).collect()
+    }))
+}
+
+/// One client that calls without a pause until it is told to stop: when each call began, and how long it took.
+pub fn stream(target: &Target, stop: &std::sync::atomic::AtomicBool) -> Result<Vec<(Instant, Duration)>> {
+    let mut client = Client::connect(target)?;
+    let mut seen = Vec::new();
+    while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+        let begun = Instant::now();
+        seen.push((begun, client.call()?));
+    }
+    Ok(seen)
+}
+
 /// Microseconds in milliseconds.
 pub fn millis(micros: i64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "far less than a float can count")]

@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: Lambent beside something that does the same job, on one machine, in one run, turn by turn.
 
+mod burst;
 mod cold;
+mod density;
 pub mod install;
 pub mod load;
 mod relay;
@@ -26,6 +28,10 @@ enum Bench {
     Wasm(wasm::WasmArgs),
     /// The way from a request to the first line of user code in a container made for it.
     Cold(cold::ColdArgs),
+    /// Many requests at once to a function that has no container, and what another function's callers see of it.
+    Burst(burst::BurstArgs),
+    /// Idle Python containers per GiB, beside idle emulators.
+    Density(density::DensityArgs),
 }
 
 /// Runs a bench.
@@ -34,5 +40,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         Bench::Warm(args) => warm::run(args),
         Bench::Wasm(args) => wasm::run(args),
         Bench::Cold(args) => cold::run(args),
+        Bench::Burst(args) => burst::run(args),
+        Bench::Density(args) => density::run(args),
     }
 }

@@ -179,6 +179,11 @@ impl Emulator {
         Target { address: self.address, path, key: None, page: None }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
     /// Resident memory of the emulator, without the function.
     pub fn resident_mib(&self) -> Result<f64> {
         self.process.resident_mib()

@@ -5,7 +5,7 @@ mod census;
 pub mod functions;
 mod harm;
 mod kills;
-mod procs;
+pub mod procs;
 mod verdict;
 
 use anyhow::Result;

@@ -66,10 +66,20 @@ pub fn namespaces(pids: impl Iterator<Item = u32>) -> usize {
         .len()
 }
 
+/// What these processes use of memory, in KiB: pages that several share are counted in shares.
+pub fn proportional_kib(pids: impl Iterator<Item = u32>) -> u64 {
+    pids.map(|pid| field(&format!("/proc/{pid}/smaps_rollup"), "Pss")).sum()
+}
+
 /// A field of a process's `status`, in its own unit.
-pub fn status(pid: u32, field: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+pub fn status(pid: u32, field_name: &str) -> u64 {
+    field(&format!("/proc/{pid}/status"), field_name)
+}
+
+/// The number behind a name in a file of such lines; 0 where there is none.
+fn field(path: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok()).unwrap_or(0)
 }
 
