@@ -1,11 +1,12 @@
 //! The fleet itself: from a call to a container's task.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use lambent_model::function::Runtime;
 use lambent_model::{Clock, ContainerId, FunctionVersion};
-use lambent_sandbox::Sandbox;
+use lambent_sandbox::{Cell, Sandbox};
 use lambent_store::{Blobs, Logs};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
@@ -48,6 +49,27 @@ pub struct ContainerStatus {
     pub memory_mib: u32,
     /// Calls it was given.
     pub calls: u64,
+    /// How long ago it was begun.
+    pub age_ms: u64,
+    /// What it uses; none where that was not asked for, or it has no cell (yet, or any more).
+    pub usage: Option<ContainerUsage>,
+}
+
+/// What one container uses of its host, its agent included.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct ContainerUsage {
+    /// CPU time so far.
+    pub cpu_ms: u64,
+    /// Memory charged to it.
+    pub memory_bytes: u64,
+    /// Most memory ever charged to it.
+    pub memory_peak_bytes: u64,
+    /// Memory that its end would give back.
+    pub private_bytes: u64,
+    /// Its share of memory that others map too.
+    pub shared_bytes: u64,
+    /// Processes and threads.
+    pub processes: u64,
 }
 
 /// The instances of one kind that belong to nobody.
@@ -106,6 +128,8 @@ pub(crate) struct Inner {
     pub(crate) interpreters: Interpreters,
     pub(crate) bootstraps: Bootstraps,
     pub(crate) stages: StageMeters,
+    /// The cells of containers, for those who want to know what they use.
+    cells: Mutex<HashMap<ContainerId, Weak<dyn Cell>>>,
     pub(crate) wasm: Arc<Wasm>,
     /// Ends everything at once, running calls included.
     pub(crate) kill: CancellationToken,
@@ -158,6 +182,7 @@ impl Fleet {
             interpreters,
             bootstraps,
             stages: StageMeters::new(),
+            cells: Mutex::default(),
             wasm,
             kill: CancellationToken::new(),
             closing: CancellationToken::new(),
@@ -233,6 +258,25 @@ impl Fleet {
         }
     }
 
+    /// What there is, and what each container uses. The kernel has to walk the containers' memory for that.
+    pub async fn status_with_usage(&self) -> FleetStatus {
+        let mut status = self.status();
+        for container in &mut status.containers {
+            let cell = self.inner.cells().get(&container.id).and_then(Weak::upgrade);
+            let Some(cell) = cell else { continue };
+            let (Ok(usage), Ok(mapped)) = (cell.usage().await, cell.mapped().await) else { continue };
+            container.usage = Some(ContainerUsage {
+                cpu_ms: millis(usage.cpu),
+                memory_bytes: usage.memory_bytes,
+                memory_peak_bytes: usage.memory_peak_bytes,
+                private_bytes: mapped.private_bytes,
+                shared_bytes: mapped.shared_bytes,
+                processes: usage.processes,
+            });
+        }
+        status
+    }
+
     /// Lets running calls end within `grace`, then ends every container and writes the last of the logs.
     pub async fn shutdown(&self, grace: Duration) {
         self.inner.pool().close();
@@ -269,6 +313,11 @@ type Refused = (Box<Job>, Error);
 impl Inner {
     pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cells of containers.
+    pub(crate) fn cells(&self) -> MutexGuard<'_, HashMap<ContainerId, Weak<dyn Cell>>> {
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A way to the log. After shutdown one that leads nowhere.
@@ -455,6 +504,11 @@ impl Turn {
         });
         Self(dropped)
     }
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Gives a call to a container's task; hands it back where that has ended.

@@ -26,7 +26,7 @@ mod wasm;
 pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Running, StartKind};
 pub use config::{FleetConfig, PoolConfig, WasmConfig};
 pub use error::{Error, PrepareError};
-pub use fleet::{ContainerStatus, Fleet, FleetStatus, KindStatus, WasmHostStatus};
+pub use fleet::{ContainerStatus, ContainerUsage, Fleet, FleetStatus, KindStatus, WasmHostStatus};
 pub use lambent_runtime_api::{Body, ResponseMode, StreamError};
 pub use stage::{Stage, Stages};
 pub use warming::pressure::{Pressure, PressureProbe};

@@ -11,7 +11,7 @@
 //! [`state::step`]: crate::container::state::step
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lambent_model::{ContainerId, FunctionVersion};
 use tokio::sync::{mpsc, oneshot};
@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::container::Command;
 use crate::container::state::{self, Effect, Event, State, Then, Why};
-use crate::fleet::ContainerStatus;
+use crate::fleet::{ContainerStatus, millis};
 
 /// How long a call waits for a container that has answered its last call already: longer than a runtime takes to ask for its next event,
 /// far shorter than making a container.
@@ -71,6 +71,7 @@ struct Entry {
     function: String,
     memory_mib: u32,
     calls: u64,
+    begun: Instant,
     commands: mpsc::Sender<Command>,
 }
 
@@ -134,6 +135,7 @@ impl Pool {
             function: version.qualified_arn(),
             memory_mib: version.memory_mib,
             calls: 1,
+            begun: Instant::now(),
             commands,
         };
         count(entry.state, 1.0);
@@ -334,6 +336,8 @@ impl Pool {
             state: entry.state.name(),
             memory_mib: entry.memory_mib,
             calls: entry.calls,
+            age_ms: millis(entry.begun.elapsed()),
+            usage: None,
         };
         self.entries.iter().map(status).collect()
     }

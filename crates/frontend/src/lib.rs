@@ -34,6 +34,7 @@ mod service;
 mod stream;
 mod sts;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -44,6 +45,9 @@ use lambent_registry::Registry;
 use lambent_store::Logs;
 
 pub use serve::serve;
+
+/// A document that is made when it is asked for.
+pub type StatusDocument = Pin<Box<dyn Future<Output = serde_json::Value> + Send>>;
 
 /// What the API is built from.
 #[derive(Clone)]
@@ -62,6 +66,8 @@ pub struct Parts {
     pub logs: Arc<dyn Logs>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// The document of `/_lambent/status`.
+    pub status: Arc<dyn Fn() -> StatusDocument + Send + Sync>,
     /// The text of `/metrics`.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
     /// Whether `/_lambent/ready` says so.

@@ -50,6 +50,7 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/metrics", get(metrics))
         .route("/_lambent/health", get(|| async { "ok\n" }))
         .route("/_lambent/ready", get(ready))
+        .route("/_lambent/status", get(status))
         .route("/_lambent/code/{digest}", get(code))
         .fallback(answer)
         .with_state(service)
@@ -64,6 +65,18 @@ async fn ready(State(service): State<Arc<Service>>) -> Response {
         (StatusCode::OK, "ready\n").into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+/// What the node is doing, for whoever owns it; signed as a request of Lambda is.
+async fn status(State(service): State<Arc<Service>>, request: Request<Body>) -> Response {
+    let (head, body) = request.into_parts();
+    match service.owner(&head, body).await {
+        Ok(()) => {
+            let document = (service.parts.status)().await.to_string();
+            ([(header::CONTENT_TYPE, "application/json")], document).into_response()
+        }
+        Err(failure) => failure.into_response(Dialect::RestJson, RequestId::random()),
     }
 }
 
@@ -197,6 +210,18 @@ impl Service {
     }
 
     /// The body, within its bounds, and who sent it.
+    /// Refuses everybody but the account that owns the node.
+    async fn owner(&self, head: &request::Parts, body: Body) -> Result<(), Failure> {
+        let target = Target::Lambda(None);
+        let pending = self.parts.verifier.begin(head, target.signing_name())?;
+        let (by, _) = self.admitted(head, body, pending, &target).await?;
+        if by.account == self.parts.account {
+            return Ok(());
+        }
+        let text = format!("User: {} is not authorized to see the node's status", by.arn);
+        Err(Failure::new(403, "AccessDeniedException", text))
+    }
+
     async fn admitted(
         &self,
         head: &request::Parts,

@@ -33,6 +33,8 @@ pub enum Command {
     Invoke(InvokeArgs),
     /// Print what a function logged.
     Logs(LogsArgs),
+    /// Show pools, containers, memory and rates of a node, live.
+    Top(TopArgs),
     /// List, show or delete functions.
     Functions(FunctionsArgs),
     /// Print an access key of a node, ready for a shell or for ~/.aws.
@@ -187,6 +189,20 @@ pub struct LogsArgs {
     /// Begin so long ago (`10m`, `2h`) or at this time (RFC 3339).
     #[arg(long, default_value = "10m", value_name = "TIME")]
     pub since: String,
+    /// Which node.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// What to watch.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// Show it once and end; rates and percentiles are then those since the node's start.
+    #[arg(long)]
+    pub once: bool,
+    /// Seconds between two looks.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
+    pub every: u64,
     /// Which node.
     #[command(flatten)]
     pub client: ClientArgs,

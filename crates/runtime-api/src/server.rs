@@ -153,7 +153,12 @@ async fn answer(core: &Arc<Core>, request: &str, kind: AnswerKind, headers: &Hea
     // What is no identifier is not the right one either.
     let invocation = headers.get(INVOCATION_ID).map(|id| Uuid::try_parse_ascii(id.as_bytes()).unwrap_or_default());
     match core.begin(request.parse().ok(), invocation, kind) {
-        Ok(answer) => answer::take(answer, kind, headers, body).await,
+        Ok(answer) => {
+            let reply = answer::take(answer, kind, headers, body).await;
+            // The caller waits for what has just been handed over; the runtime's acknowledgement is sent after it.
+            tokio::task::yield_now().await;
+            reply
+        }
         Err(refusal) => {
             let mut body = body;
             // Clients that send all before they listen would otherwise see a broken connection in place of the refusal.

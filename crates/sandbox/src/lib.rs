@@ -28,6 +28,6 @@ pub use error::Error;
 #[cfg(feature = "lower-barriers")]
 pub use lowered::Lowered;
 pub use port::{
-    Barrier, BlankSpec, Cell, CellSpec, ExitStatus, Mount, Order, Process, ProcessSpec, Sandbox, Specialisation,
-    Template, TemplateSpec, Usage,
+    Barrier, BlankSpec, Cell, CellSpec, ExitStatus, Mapped, Mount, Order, Process, ProcessSpec, Sandbox,
+    Specialisation, Template, TemplateSpec, Usage,
 };

@@ -172,6 +172,15 @@ pub struct Usage {
     pub processes: u64,
 }
 
+/// How much memory the processes of a cell map, by whom else maps the same pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mapped {
+    /// Bytes that no process but one of the cell maps: what its end would give back.
+    pub private_bytes: u64,
+    /// Their share of what others map too (a template's pages, the files of an interpreter); private and shared together are the PSS.
+    pub shared_bytes: u64,
+}
+
 /// One thing that keeps a cell in, and whether this host can give it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Barrier {
@@ -256,6 +265,10 @@ pub trait Cell: Send + Sync + 'static {
 
     /// What it has used so far.
     async fn usage(&self) -> Result<Usage, Error>;
+
+    /// What its processes, the agent included, map now. The kernel walks their page tables for it: for people who look, not for the way
+    /// of a call.
+    async fn mapped(&self) -> Result<Mapped, Error>;
 
     /// Changes the CPU share. Lambda gives an initialising function more than its share; so may the fleet. A back end without CPU
     /// limits does nothing.

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::port::Mapped;
+
 /// What a set of processes uses.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Footprint {
@@ -46,6 +48,22 @@ pub(crate) fn footprint(pids: &[u32]) -> Footprint {
         sum.memory_bytes += (field("RssAnon:") + field("RssShmem:")) * 1024;
         sum.threads += field("Threads:");
         sum.cpu += cpu(*pid);
+    }
+    sum
+}
+
+/// What these processes map; those that ended meanwhile count nothing.
+pub(crate) fn mapped(pids: &[u32]) -> Mapped {
+    let mut sum = Mapped::default();
+    for pid in pids {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+        let bytes = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+        };
+        let private = bytes("Private_Clean:") + bytes("Private_Dirty:") + bytes("Private_Hugetlb:");
+        sum.private_bytes += private;
+        sum.shared_bytes += bytes("Pss:").saturating_sub(private);
     }
     sum
 }

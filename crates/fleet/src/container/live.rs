@@ -43,6 +43,8 @@ pub(super) struct Live {
     pub api: Arc<RuntimeApi>,
     pipes: Pipes,
     children: Vec<Child>,
+    /// When there was a cell that belonged to nobody.
+    pub at_hand: std::time::Instant,
     /// When the runtime was there to load the function.
     pub runtime_started: Option<std::time::Instant>,
     /// The runtime, where it waits for its order.
@@ -105,7 +107,7 @@ impl Live {
         function: &Arc<FunctionVersion>,
         code: &Code,
     ) -> Result<Self, Error> {
-        let Instance { cell, waiting } = instance;
+        let (Instance { cell, waiting }, at_hand) = (instance, std::time::Instant::now());
         let what = Specialisation {
             mounts: mounts(code),
             memory_mib: function.memory_mib,
@@ -130,7 +132,7 @@ impl Live {
         let inside = Arc::new(Inside(Arc::clone(&cell)));
         let api = Arc::new(RuntimeApi::serve(listener, identity, inside, Arc::clone(&fleet.clock)));
         let (pipes, children) = (Pipes::new(), Vec::new());
-        Ok(Self { cell, api, pipes, children, runtime_started: None, waiting })
+        Ok(Self { cell, api, pipes, children, at_hand, runtime_started: None, waiting })
     }
 
     /// Starts extensions, then the runtime, and waits until all of them ask for their first event.

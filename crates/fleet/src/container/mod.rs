@@ -122,6 +122,7 @@ struct Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         self.fleet.pool().forget(self.id);
+        self.fleet.cells().remove(&self.id);
     }
 }
 
@@ -192,8 +193,10 @@ impl Owner {
     ) -> Result<Initialised, Failure> {
         let making = Live::make(&self.fleet, self.id, &self.function, &self.code);
         let live = making.instrument(info_span!("container")).await.map_err(Failure::Node)?;
-        stages.end(Stage::Container);
+        stages.end_at(Stage::Container, live.at_hand);
+        stages.end(Stage::Specialise);
         self.log.subscribe(Some(Arc::clone(&live.api)));
+        self.fleet.cells().insert(self.id, Arc::downgrade(&live.cell));
         let live = self.live.insert(live);
         // The clock of the init phase starts where the function's own work does.
         let began = Instant::now();

@@ -115,6 +115,18 @@ impl Client {
         if status.is_success() { Ok((headers, body)) } else { Err(ApiError::read(status, &headers, &body).into()) }
     }
 
+    /// What the node is doing.
+    pub async fn status(&self) -> Result<Value> {
+        self.json(Method::GET, "/_lambent/status", None).await
+    }
+
+    /// The node's metrics, in Prometheus text.
+    pub async fn metrics(&self) -> Result<String> {
+        let (path, headers, body) = ("/metrics".to_owned(), HeaderMap::new(), Bytes::new());
+        let (_, text) = self.read(Call { service: "lambda", method: Method::GET, path, headers, body }).await?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// Sends a JSON call and reads its JSON answer.
     pub async fn json(&self, method: Method, path: impl Into<String>, body: Option<&Value>) -> Result<Value> {
         let mut headers = HeaderMap::new();

@@ -11,6 +11,7 @@ mod invoke;
 mod logs;
 mod output;
 mod serve;
+mod top;
 mod version;
 mod waterfall;
 
@@ -38,6 +39,7 @@ pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
         Command::Deploy(args) => deploy::run(&args, env, json).await,
         Command::Invoke(args) => invoke::run(&args, env, json).await,
         Command::Logs(args) => logs::run(&args, env, json).await,
+        Command::Top(args) => top::run(&args, env, json).await,
         Command::Functions(args) => functions::run(args, env, json).await,
         Command::Credentials(args) => credentials::run(&args, env, json).await,
         Command::Doctor(args) => doctor::run(&args, env, json).await,

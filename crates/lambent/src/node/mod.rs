@@ -10,6 +10,7 @@ mod deployer;
 mod home;
 pub mod sandbox;
 mod signals;
+mod status;
 mod telemetry;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -101,6 +102,10 @@ impl Node {
             invoker: invoker.clone(),
             logs: store.logs.clone(),
             clock: clock.clone(),
+            status: Arc::new({
+                let (fleet, invoker, begun) = (fleet.clone(), invoker.clone(), Instant::now());
+                move || Box::pin(status::document(fleet.clone(), invoker.clone(), begun))
+            }),
             metrics: Arc::new(telemetry.metrics()),
             ready: Arc::new({
                 let stop = stop.clone();

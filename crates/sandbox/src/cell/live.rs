@@ -28,7 +28,9 @@ use super::{OVERHEAD_MIB, SHARED_MIB, barriers, cgroup};
 use crate::error::step;
 use crate::lowered::Without;
 use crate::order::{self, FORK, ORDER, SPECIALISE};
-use crate::port::{Cell, ExitStatus, Order, Process, ProcessSpec, RUNTIME_API_PORT, Specialisation, Template, Usage};
+use crate::port::{
+    Cell, ExitStatus, Mapped, Order, Process, ProcessSpec, RUNTIME_API_PORT, Specialisation, Template, Usage,
+};
 use crate::wire::{FromAgent, Spawn, ToAgent};
 use crate::{Error, agent, egress};
 
@@ -417,6 +419,15 @@ impl Cell for LiveCell {
             return Err(Error::Ended);
         }
         self.shared.memory.usage().map_err(step("read what the cell uses"))
+    }
+
+    async fn mapped(&self) -> Result<Mapped, Error> {
+        if self.shared.state().ended {
+            return Err(Error::Ended);
+        }
+        let shared = Arc::clone(&self.shared);
+        let read = tokio::task::spawn_blocking(move || shared.memory.mapped()).await;
+        read.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(step("read what the cell maps"))
     }
 
     async fn set_milli_cpus(&self, milli_cpus: u32) -> Result<(), Error> {

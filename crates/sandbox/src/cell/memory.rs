@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::cgroup::{Gauge, Group, Limits};
 use super::live::Shared;
-use crate::port::Usage;
+use crate::port::{Mapped, Usage};
 use crate::procfs;
 
 /// How often cells are looked at. An idle cell costs one small read a tick.
@@ -105,6 +105,15 @@ impl Memory {
         let least = if usage.oom_kills > 0 { self.limit_bytes.load(Ordering::Relaxed) } else { 0 };
         usage.memory_peak_bytes = self.peak_bytes.load(Ordering::Relaxed).max(least);
         Ok(usage)
+    }
+
+    /// What the cell's processes map.
+    pub(super) fn mapped(&self) -> io::Result<Mapped> {
+        let pids = match &self.group {
+            Some(group) => group.pids()?,
+            None => self.trees(),
+        };
+        Ok(procfs::mapped(&pids))
     }
 
     /// New limits, for a cell that has become somebody's.

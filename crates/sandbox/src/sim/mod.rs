@@ -24,7 +24,7 @@ use crate::error::step;
 use crate::order::{self, FORK, ORDER, SPECIALISE, START};
 use crate::owner::Owner;
 use crate::port::{
-    Barrier, BlankSpec, Cell, CellSpec, Mount, Order, Process, ProcessSpec, Sandbox, Specialisation, Template,
+    Barrier, BlankSpec, Cell, CellSpec, Mapped, Mount, Order, Process, ProcessSpec, Sandbox, Specialisation, Template,
     TemplateSpec, Usage,
 };
 use crate::{Error, procfs};
@@ -367,6 +367,11 @@ impl Cell for SimCell {
             oom_kills: state.oom_kills,
             processes: used.threads,
         })
+    }
+
+    async fn mapped(&self) -> Result<Mapped, Error> {
+        let pids = self.shared.pids();
+        Ok(tokio::task::spawn_blocking(move || procfs::mapped(&pids)).await.unwrap_or_default())
     }
 
     async fn set_milli_cpus(&self, _milli_cpus: u32) -> Result<(), Error> {

@@ -321,7 +321,6 @@ impl Host {
     }
 
     /// Has it run a call; hands the call back where the process has ended.
-    #[expect(clippy::result_large_err, reason = "the error is the call itself, which goes elsewhere")]
     pub fn call(&self, request: Request) -> Result<Answer, Request> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         // One more for the end.
