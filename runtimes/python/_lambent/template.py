@@ -1,18 +1,19 @@
 """A runtime that is loaded once and forked for each container.
 
-The node starts it outside of all containers, with the right to enter any of them and with no code of any function in it, ever.
+The node starts it outside of all containers, with the right to enter any; no code of any function is in it, ever.
 For each container that it is asked for
 
-    template  forks an envoy        which joins the container's cgroups and namespaces, becomes its user, gives up every
-                                    privilege and puts the filter of system calls in force,
-    envoy     forks the runtime     which is thereby inside the container's process ids, waits for its order and goes on,
-              and ends              so that the runtime becomes the template's child, which tells the node how it ends.
+    template  forks an envoy       which joins the container's cgroups and namespaces, becomes its user, gives up every
+                                   privilege and puts the filter of system calls in force,
+    envoy     forks the runtime    which is thereby inside the container's process ids, waits for its order and goes on,
+              and ends             so that the runtime becomes the template's child, which tells the node how it ends.
 
-A step that fails ends the envoy or the runtime, and the node is told; nothing goes on with a part of it undone. Messages
-are JSON, one a packet, descriptors beside them; the node's side is `crates/sandbox/src/cell/template.rs`.
+A step that fails ends the envoy or the runtime, and the node is told; nothing goes on with a part of it undone.
+Messages are JSON, one a packet, descriptors beside them; the node's side is `crates/sandbox/src/cell/template.rs`.
 """
 
 import array
+import contextlib
 import ctypes
 import gc
 import json
@@ -21,7 +22,6 @@ import resource
 import select
 import signal
 import socket
-import sys
 
 from . import loop, waiting  # noqa: F401 - `loop` is loaded for the forks
 
@@ -54,7 +54,7 @@ class Refused(Exception):
 
 
 def serve(descriptor):
-    """Serves the node until it has gone, which ends the process; returns in each fork, which is a runtime from then on."""
+    """Serves the node until it has gone, which ends the process. Returns in each fork, a runtime from then on."""
     waiting.preload()
     node = socket.socket(fileno=descriptor)
     wake, wakened = os.pipe()
@@ -71,10 +71,8 @@ def serve(descriptor):
     while True:
         ready, _, _ = select.select([node, wake], [], [])
         if wake in ready:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 os.read(wake, 4096)
-            except BlockingIOError:
-                pass
             _reap(node, forks)
         if node in ready:
             message, descriptors = _receive(node)
@@ -256,6 +254,4 @@ class _Envoy:
         os.closerange(_ORDER + 1, os.sysconf("SC_OPEN_MAX"))
         os.environ.pop("_LAMBENT_TEMPLATE_FD", None)
         os.environ["_LAMBDA_TELEMETRY_LOG_FD"] = str(_LOG)
-        sys.stdin = open(_STDIN, closefd=False)
-        gc.enable()
         return _ORDER

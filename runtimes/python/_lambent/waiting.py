@@ -1,10 +1,11 @@
 """A runtime that is started before it is known for whom: it loads itself, waits for its order, and goes on as if it had
 been started with what the order says.
 
-The order is one JSON document on a pipe, read to its end: `env`, the whole environment, and `cwd`. No order at all means
-that nobody wants this process.
+The order is one JSON document on a pipe, read to its end: `env`, the whole environment, and `cwd`. No order at all
+means that nobody wants this process.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -14,7 +15,17 @@ import time
 from . import records  # noqa: F401 - with `logging`, the slowest import that most functions make
 
 # What AWS's own runtime has imported before a handler is; so handlers bring no modules of these names of their own.
-_PRELOADED = ("datetime", "decimal", "http.client", "signal", "traceback", "types", "typing", "urllib.parse", "warnings")
+_PRELOADED = (
+    "datetime",
+    "decimal",
+    "http.client",
+    "signal",
+    "traceback",
+    "types",
+    "typing",
+    "urllib.parse",
+    "warnings",
+)
 # Descriptors of this process that stay its own whatever the order says.
 _OWN = ("_LAMBDA_TELEMETRY_LOG_FD",)
 _READ = 64 * 1024
@@ -31,10 +42,9 @@ def take_order():
 def preload():
     """Imports what is likely to be wanted."""
     for name in _PRELOADED:
-        try:
+        # An interpreter may have been built without it; whoever needs it will be told.
+        with contextlib.suppress(ImportError):
             importlib.import_module(name)
-        except ImportError:  # an interpreter that was built without it; whoever needs it will be told
-            pass
 
 
 def obey(descriptor):

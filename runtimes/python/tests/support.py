@@ -12,7 +12,6 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import fake_runtime_api  # noqa: E402 - found through the line above
 
-
 # Whether runtimes are started before they are told what to serve.
 waits = False
 

@@ -18,7 +18,11 @@ def _waiting(case):
     return Waiting
 
 
-for _case in [case for case in vars(test_runtime).values() if isinstance(case, type) and issubclass(case, unittest.TestCase)]:
+def _is_case(found):
+    return isinstance(found, type) and issubclass(found, unittest.TestCase)
+
+
+for _case in [found for found in vars(test_runtime).values() if _is_case(found)]:
     globals()["Waiting" + _case.__name__] = _waiting(_case)
 del _case
 

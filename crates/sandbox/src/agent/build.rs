@@ -32,7 +32,7 @@ pub(super) fn build(socket: &OwnedFd, filters: &seccomp::Filters) -> Option<Opti
     let mut steps = Steps::default();
     let made = make(&order, &mut steps).and_then(|made| match &order.special {
         Some(special) => {
-            made.blank.specialise(special, Vec::new(), &[], filters, &mut steps)?;
+            made.blank.specialise(special, &[], &[], &mut steps)?.filter(filters, &mut steps)?;
             Ok((made.fds, made.no_device, None))
         }
         None => Ok((made.fds, made.no_device, Some(made.blank))),

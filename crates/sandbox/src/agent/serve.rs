@@ -119,8 +119,13 @@ impl Agent<'_> {
         };
         let waiting: Vec<i32> = self.children.union(&self.adopted).copied().collect();
         let mut steps = Steps::default();
-        match blank.specialise(special, trees, &waiting, self.filters, &mut steps) {
-            Ok(()) => self.tell(&FromAgent::Specialised { seq, took: steps.took }).map(|()| true),
+        match blank.specialise(special, &trees, &waiting, &mut steps) {
+            Ok(unfiltered) => {
+                // What waits is under the filter already, and nothing else is started before this agent is, too: so the node need not wait
+                // for the longest of these steps.
+                self.tell(&FromAgent::Specialised { seq, took: steps.took })?;
+                Ok(unfiltered.filter(self.filters, &mut Steps::default()).is_ok())
+            }
             Err(fault) => {
                 let (errno, _) = fault.cause();
                 self.tell(&FromAgent::Refused { seq, step: fault.step, exec: false, errno }).map(|()| false)

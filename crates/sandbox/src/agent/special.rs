@@ -35,18 +35,18 @@ impl Blank {
         Self { root, searched: order.special.is_none(), without: order.without }
     }
 
-    /// Makes it somebody's. `waiting` are the runtimes that were started before.
+    /// Makes it somebody's. `waiting` are the runtimes that were started before. What comes back puts the filter in force, which must be
+    /// done before anything else is started.
     pub(super) fn specialise(
         self,
         order: &Special,
-        trees: Vec<OwnedFd>,
+        trees: &[OwnedFd],
         waiting: &[i32],
-        filters: &seccomp::Filters,
         steps: &mut Steps,
-    ) -> Result<(), Fault> {
+    ) -> Result<Unfiltered, Fault> {
         if let Some(root) = &self.root {
             if self.searched {
-                steps.step("attach mounts", || attach(root, &order.targets, &trees))?;
+                steps.step("attach mounts", || attach(root, &order.targets, trees))?;
             }
             steps.step("write files of the function", || {
                 write(root, root::MEMINFO, &etc::meminfo(order.memory_mib))?;
@@ -59,10 +59,22 @@ impl Blank {
         if self.without.keeps(Lowered::Capabilities) {
             steps.step("drop capabilities", privileges::drop_all)?;
         }
-        if self.without.keeps(Lowered::Filter) {
-            steps.step("filter system calls", || filters.install())?;
+        Ok(Unfiltered { without: self.without })
+    }
+}
+
+/// An agent that has given up its privileges, and not yet the system calls that a cell has no use for.
+#[must_use]
+pub(super) struct Unfiltered {
+    without: Without,
+}
+
+impl Unfiltered {
+    pub(super) fn filter(self, filters: &seccomp::Filters, steps: &mut Steps) -> Result<(), Fault> {
+        match self.without.keeps(Lowered::Filter) {
+            true => steps.step("filter system calls", || filters.install()),
+            false => Ok(()),
         }
-        Ok(())
     }
 }
 

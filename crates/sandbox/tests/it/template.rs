@@ -302,6 +302,82 @@ async fn forks_into_cells_that_end_are_errors() {
     cell.destroy().await;
 }
 
+/// Each version has its own ways to the kernel, and some builds lie outside of the system's directories.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_python_can_be_a_template() {
+    let Some(bench) = support::cell() else { return };
+    let code = function("import sys; print(sys.executable, flush=True)\nimport os; os._exit(0)");
+    for python in support::interpreters().into_iter().filter(|interpreter| interpreter.kind == "python") {
+        let mut spec = template_spec(bench.directory.path());
+        spec.argv[0].clone_from(&python.program);
+        spec.mounts.extend(python.mount.map(|path| Mount { source: path.clone(), target: path }));
+        let blank = BlankSpec { id: InstanceId::random(), mounts: spec.mounts.clone(), memory_mib: 512 };
+        let (template, cell) = (bench.sandbox.template(spec).await.unwrap(), bench.sandbox.blank(blank).await.unwrap());
+        let mut process = cell.fork_from(&template).await.unwrap();
+        start(&cell, &mut process, code.path()).await;
+        let outcome = finish(process).await;
+        assert_eq!(outcome.stdout.trim(), python.program, "{}", outcome.stderr);
+        cell.destroy().await;
+    }
+}
+
+/// Numbers, for people: `cargo test -p lambent-sandbox --test it -- --ignored --nocapture measure_forks`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints measurements"]
+async fn measure_forks() {
+    let Some(bench) = support::cell() else { return };
+    let begin = std::time::Instant::now();
+    let template = template(&bench).await;
+    println!("start a template: {:?}", begin.elapsed());
+    let code = function("import os; os.write(1, b'up')\nimport time; time.sleep(1000)");
+    let (mut forks, mut specialises, mut starts, mut kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..50 {
+        let cell = blank(&bench).await;
+        let begin = std::time::Instant::now();
+        let process = cell.fork_from(&template).await.unwrap();
+        forks.push(begin.elapsed());
+        kept.push((cell, process));
+    }
+    println!("waiting forks: {}", support::memory(&templates_and_forks(&bench)));
+    for (cell, process) in &mut kept {
+        let begin = std::time::Instant::now();
+        let spec = support::spec();
+        let what = Specialisation {
+            mounts: vec![Mount { source: code.path().to_owned(), target: "/var/task".into() }],
+            memory_mib: spec.memory_mib,
+            milli_cpus: spec.milli_cpus,
+            ephemeral_mib: spec.ephemeral_mib,
+            processes: spec.processes,
+            network: Network::None,
+        };
+        cell.specialise(what).await.unwrap();
+        specialises.push(begin.elapsed());
+        give(cell, process).await;
+        let stdout = std::mem::replace(&mut process.stdout, std::fs::File::open("/dev/null").unwrap().into());
+        let mut byte = [0; 2];
+        let mut stdout = tokio::net::unix::pipe::Receiver::from_owned_fd(stdout).unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut stdout, &mut byte).await.unwrap();
+        starts.push(begin.elapsed());
+    }
+    println!("loaded forks: {}", support::memory(&templates_and_forks(&bench)));
+    for (what, mut times) in [("fork", forks), ("specialise", specialises), ("specialise to user code", starts)] {
+        times.sort_unstable();
+        println!("{what}: median {:?}, worst {:?}", times[times.len() / 2], times[times.len() - 1]);
+    }
+}
+
+/// Every process that was forked from this bench's templates, and the templates.
+fn templates_and_forks(bench: &Bench) -> Vec<i32> {
+    let place = bench.directory.path().join("runtime");
+    let of_this = |pid: &i32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let mounts = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        line.windows(12).any(|part| part == b"bootstrap.py") && mounts.contains(&*place.to_string_lossy())
+    };
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(of_this).collect()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_template_that_cannot_start_says_why() {
     let Some(bench) = support::cell() else { return };
