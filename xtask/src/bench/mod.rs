@@ -6,7 +6,7 @@ mod density;
 pub mod install;
 pub mod load;
 mod relay;
-mod report;
+pub mod report;
 pub mod servers;
 mod warm;
 mod wasm;

@@ -40,8 +40,33 @@ pub struct Tally {
     pub faults: Vec<String>,
     /// All of these.
     pub fault_count: usize,
-    /// The longest that a call took.
-    pub slowest: Duration,
+    /// How long each call took, whatever its end.
+    pub took: Vec<Duration>,
+}
+
+/// How calls follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Each client calls as soon as it was answered; all functions alike.
+    Steady,
+    /// Each client pauses at random, so long on average; some functions are called far more often than others.
+    Random(Duration),
+}
+
+/// What one round is to be.
+pub struct Plan<'a> {
+    /// Whom to call.
+    pub functions: &'a [String],
+    /// How many calls.
+    pub calls: u64,
+    /// The number of the first; numbers are not used twice, so that no answer can be taken for another's.
+    pub first: u64,
+    /// How they follow each other.
+    pub pace: Pace,
+    /// What is left to chance.
+    pub chance: Chance,
+    /// Where blows are ordered, which fall meanwhile.
+    pub orders: Option<SyncSender<()>>,
 }
 
 impl Tally {
@@ -57,6 +82,11 @@ impl Tally {
         self.outcomes.values().sum::<usize>() + self.fault_count
     }
 
+    /// The longest that a call took.
+    pub fn slowest(&self) -> Duration {
+        self.took.iter().max().copied().unwrap_or_default()
+    }
+
     /// Calls that ended well.
     pub fn answered(&self) -> usize {
         self.outcomes.get(ANSWERED).copied().unwrap_or(0)
@@ -67,23 +97,16 @@ impl Tally {
 struct Round {
     api: Api,
     functions: Vec<String>,
+    pace: Pace,
     orders: Option<SyncSender<()>>,
     state: RefCell<(u64, Chance, Tally)>,
 }
 
-/// Makes `calls` calls and waits for all of them; where there is somebody to order blows from, they fall meanwhile. The event numbers
-/// begin with `first`, so that no answer can be taken for another's.
-pub fn run(
-    api: &Api,
-    functions: &[String],
-    calls: u64,
-    first: u64,
-    chance: Chance,
-    orders: Option<SyncSender<()>>,
-    tally: Tally,
-) -> Result<Tally> {
+/// Makes the planned calls, waits for all of them, and adds them to `tally`.
+pub fn run(api: &Api, plan: Plan<'_>, tally: Tally) -> Result<Tally> {
+    let Plan { functions, calls, first, pace, chance, orders } = plan;
     let state = RefCell::new((first + calls, chance, tally));
-    let round = Rc::new(Round { api: api.clone(), functions: functions.to_vec(), orders, state });
+    let round = Rc::new(Round { api: api.clone(), functions: functions.to_vec(), pace, orders, state });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let all = async {
         let mut clients = tokio::task::JoinSet::new();
@@ -103,6 +126,10 @@ async fn client(round: Rc<Round>, first: u64) {
     let mut connection = None;
     loop {
         let Some((n, function, ms, blow)) = next(&round, first) else { return };
+        if let Pace::Random(mean) = round.pace {
+            let pause = mean.mul_f64(round.state.borrow_mut().1.exponential());
+            tokio::time::sleep(pause).await;
+        }
         if blow && let Some(orders) = &round.orders {
             let _ = orders.try_send(());
         }
@@ -112,7 +139,7 @@ async fn client(round: Rc<Round>, first: u64) {
         let sent = round.api.send(&mut connection, Method::POST, &path, event.into());
         let answer = tokio::time::timeout(PATIENCE, sent).await;
         let (_, _, tally) = &mut *round.state.borrow_mut();
-        tally.slowest = tally.slowest.max(begun.elapsed());
+        tally.took.push(begun.elapsed());
         match answer {
             Ok(Ok(answer)) => match judge(&answer, n) {
                 Ok(outcome) => *tally.outcomes.entry(outcome).or_default() += 1,
@@ -128,7 +155,13 @@ async fn client(round: Rc<Round>, first: u64) {
 fn next(round: &Round, first: u64) -> Option<(u64, String, u64, bool)> {
     let (left, chance, _) = &mut *round.state.borrow_mut();
     *left = left.checked_sub(1).filter(|n| *n >= first)?;
-    let index = usize::try_from(chance.below(round.functions.len() as u64)).unwrap_or(0);
+    let count = round.functions.len() as u64;
+    let index = match round.pace {
+        Pace::Steady => chance.below(count),
+        // The smallest of three: the first functions are called often, the last ones hardly ever.
+        Pace::Random(_) => chance.below(count).min(chance.below(count)).min(chance.below(count)),
+    };
+    let index = usize::try_from(index).unwrap_or(0);
     let function = round.functions.get(index)?.clone();
     Some((*left, function, chance.below(MOST_MS), chance.below(CALLS_PER_BLOW) == 0))
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::procs::{self, Process};
 use crate::api;
 
-/// How long a node may take to end what is idle.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long a node without a warming pool to speak of may take to end what is idle.
+pub const PATIENCE: Duration = Duration::from_secs(40);
 /// How often it is looked at meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
@@ -47,6 +47,8 @@ pub struct Subject {
     pub node: u32,
     /// Where it answers.
     pub address: SocketAddr,
+    /// How long it may take to end what is idle.
+    pub patience: Duration,
 }
 
 impl Subject {
@@ -88,7 +90,7 @@ impl Subject {
         let (mut last, mut repeated) = (self.count(calls), 0);
         loop {
             let idle = self.containers() == Some(0.0);
-            if idle && is_enough(&last, repeated) || begun.elapsed() > PATIENCE {
+            if idle && is_enough(&last, repeated) || begun.elapsed() > self.patience {
                 return last;
             }
             #[expect(

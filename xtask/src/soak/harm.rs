@@ -21,6 +21,8 @@ enum Victim {
     Child,
     /// The first process of a cell.
     Agent,
+    /// A process of which runtimes are forked.
+    Template,
     /// The process that bears agents.
     Nursery,
 }
@@ -38,12 +40,13 @@ const fn blow(name: &'static str, victim: Victim, signal: Signal, weight: u64) -
 }
 
 /// Each is struck once, in this order, before chance decides.
-const BLOWS: [Blow; 11] = [
+const BLOWS: [Blow; 12] = [
     blow("runtime SIGKILL", Victim::Runtime, Signal::SIGKILL, 30),
     blow("extension SIGKILL", Victim::Extension, Signal::SIGKILL, 15),
     blow("agent SIGKILL", Victim::Agent, Signal::SIGKILL, 20),
     blow("runtime SIGSEGV", Victim::Runtime, Signal::SIGSEGV, 10),
     blow("nursery SIGKILL", Victim::Nursery, Signal::SIGKILL, 1),
+    blow("template SIGKILL", Victim::Template, Signal::SIGKILL, 2),
     blow("runtime SIGSTOP", Victim::Runtime, Signal::SIGSTOP, 3),
     blow("extension SIGSEGV", Victim::Extension, Signal::SIGSEGV, 5),
     blow("extension SIGSTOP", Victim::Extension, Signal::SIGSTOP, 2),
@@ -51,6 +54,9 @@ const BLOWS: [Blow; 11] = [
     blow("agent SIGSTOP", Victim::Agent, Signal::SIGSTOP, 2),
     blow("runtime SIGTERM", Victim::Runtime, Signal::SIGTERM, 4),
 ];
+
+/// What an agent calls itself.
+const AGENT: &str = "lambent-agent";
 
 /// Longest pause before a blow, so that it falls anywhere in a call.
 const PAUSE_MICROS: u64 = 15_000;
@@ -69,6 +75,13 @@ impl Chance {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (mixed ^ (mixed >> 31)) % bound.max(1)
+    }
+
+    /// A factor of one on average, distributed as the pauses between independent arrivals are.
+    pub fn exponential(&mut self) -> f64 {
+        const STEPS: u32 = 1 << 20;
+        let step = u32::try_from(self.below(u64::from(STEPS))).unwrap_or(0);
+        -((f64::from(step) + 1.0) / f64::from(STEPS)).ln()
     }
 
     /// One of them.
@@ -154,12 +167,16 @@ fn victims(node: u32, kind: Victim) -> Vec<u32> {
         all.iter().filter(|process: &&Process| of.contains(&process.parent)).map(|process| process.pid).collect()
     };
     let nursery = children(&[node]);
-    let agents = children(&nursery);
-    let programs = children(&agents);
+    let born = children(&nursery);
+    let is_agent = |pid: &u32| all.iter().any(|process| process.pid == *pid && process.name == AGENT);
+    let (agents, templates): (Vec<u32>, Vec<u32>) = born.into_iter().partition(is_agent);
+    // What a template was forked into lies below it, not below the agent whose cell it entered.
+    let programs: Vec<u32> = children(&agents).into_iter().chain(children(&templates)).collect();
     let extension = |pid: &u32| procs::command(*pid).contains("/opt/extensions/");
     match kind {
         Victim::Nursery => nursery,
         Victim::Agent => agents,
+        Victim::Template => templates,
         Victim::Extension => programs.into_iter().filter(extension).collect(),
         Victim::Runtime => programs.into_iter().filter(|pid| !extension(pid)).collect(),
         Victim::Child => children(&programs),

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::calls::{self, CLIENTS, Tally};
-use super::census::Subject;
+use super::calls::{self, CLIENTS, Pace, Plan, Tally};
+use super::census::{PATIENCE, Subject};
 use super::functions;
 use super::harm::{Chance, Harm};
 use super::procs;
@@ -77,13 +77,13 @@ fn soak(binary: &Path, total: u64, seed: u64) -> Result<Findings> {
     let log = scratch.path().join("log");
     let node = Lambent::start_with(binary, &[IDLE], std::fs::File::create(&log)?.into())?;
     let api = Api { address: node.address, key: node.key.clone() };
-    let subject = Subject { node: node.pid(), address: node.address };
+    let subject = Subject { node: node.pid(), address: node.address, patience: PATIENCE };
     let names = api::block_on(functions::create(&api, "soak-"))?;
 
     let mut chance = Chance(seed);
     let mut round = |calls, first, orders, tally| {
         let chance = Chance(chance.below(u64::MAX));
-        calls::run(&api, &names, calls, first, chance, orders, tally)
+        calls::run(&api, Plan { functions: &names, calls, first, pace: Pace::Steady, chance, orders }, tally)
     };
     let warm_up = WARM_UP_CALLS * CLIENTS as u64;
     let mut tally = round(warm_up, 0, None, Tally::default())?;
@@ -103,11 +103,11 @@ fn soak(binary: &Path, total: u64, seed: u64) -> Result<Findings> {
     }
     let struck = harm.end();
     let after = end(node, &subject, &log)?;
-    Ok(Findings { seed, calls: total, tally, struck, counts, after })
+    Ok(Findings { soak: "kills", seed, calls: total, tally, struck, counts, after })
 }
 
 /// Ends the node; what is left of it, and what its log says went wrong inside.
-fn end(node: Lambent, subject: &Subject, log: &Path) -> Result<Vec<String>> {
+pub fn end(node: Lambent, subject: &Subject, log: &Path) -> Result<Vec<String>> {
     let mut faults = Vec::new();
     let before = subject.descendants();
     let status = node.stop()?;

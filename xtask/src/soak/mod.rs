@@ -5,6 +5,8 @@ mod census;
 pub mod functions;
 mod harm;
 mod kills;
+mod plot;
+mod pools;
 pub mod procs;
 mod verdict;
 
@@ -21,12 +23,15 @@ pub struct SoakArgs {
 enum Soak {
     /// Calls while processes of the node's containers are killed at random.
     Kills(kills::KillsArgs),
+    /// Random arrivals over many functions, kills and memory pressure, for a long time; with a plot of it.
+    Pools(pools::PoolsArgs),
 }
 
 /// Runs a soak.
 pub fn run(args: &SoakArgs) -> Result<()> {
     match &args.soak {
         Soak::Kills(args) => kills::run(args),
+        Soak::Pools(args) => pools::run(args),
     }
 }
 

@@ -11,6 +11,8 @@ const GROWTH_KIB: u64 = 12 * 1024;
 
 /// Everything that was seen.
 pub struct Findings {
+    /// Which soak.
+    pub soak: &'static str,
     /// The seed that repeats the run.
     pub seed: u64,
     /// Calls that were to be made under harm.
@@ -48,8 +50,9 @@ impl Findings {
     /// One blow fails one call at most, but the nursery's end is that of every container: of those that run and those that start.
     fn undue_failures(&self) -> Option<String> {
         let blows: usize = self.struck.values().sum();
-        let nurseries = self.struck.get("nursery SIGKILL").copied().unwrap_or(0);
-        let explained = blows + nurseries * 2 * CLIENTS;
+        // A template's end is that of every runtime that is being forked of it.
+        let many = |name| self.struck.get(name).copied().unwrap_or(0) * CLIENTS;
+        let explained = blows + many("nursery SIGKILL") * 2 + many("template SIGKILL");
         let failed = self.tally.calls().saturating_sub(self.tally.answered());
         (failed > explained).then(|| format!("{failed} calls failed, but {blows} blows explain {explained} at most"))
     }
@@ -59,11 +62,11 @@ impl Findings {
         let faults = self.faults();
         if json {
             let line = json!({
-                "soak": "kills",
+                "soak": self.soak,
                 "seed": self.seed,
                 "calls": self.calls,
                 "outcomes": self.tally.outcomes,
-                "slowest_ms": u64::try_from(self.tally.slowest.as_millis()).unwrap_or(u64::MAX),
+                "slowest_ms": u64::try_from(self.tally.slowest().as_millis()).unwrap_or(u64::MAX),
                 "blows": self.struck,
                 "counts": self.counts,
                 "faults": faults,
@@ -72,11 +75,11 @@ impl Findings {
             println!("{line}");
             return;
         }
-        println!("soak kills: {} calls by {CLIENTS} clients, seed {}", self.calls, self.seed);
+        println!("soak {}: {} calls by {CLIENTS} clients, seed {}", self.soak, self.calls, self.seed);
         println!("\n{:28} {:>8}", "OUTCOME", "CALLS");
         self.tally.outcomes.iter().for_each(|(outcome, calls)| println!("{outcome:28} {calls:>8}"));
         println!("{:28} {:>8}", "anything else", self.tally.fault_count);
-        println!("slowest answer: {:.1} s", self.tally.slowest.as_secs_f64());
+        println!("slowest answer: {:.1} s", self.tally.slowest().as_secs_f64());
         println!("\n{:28} {:>8}", "BLOW", "STRUCK");
         self.struck.iter().for_each(|(blow, count)| println!("{blow:28} {count:>8}"));
         println!(
@@ -135,7 +138,15 @@ mod tests {
         let counts = (0..5).map(|quarter| Census { calls: quarter * 10, ..census.clone() }).collect();
         let outcomes = [(ANSWERED.to_owned(), 37), ("Runtime.ExitError".to_owned(), 3)].into();
         let tally = Tally { outcomes, ..Tally::default() };
-        Findings { seed: 1, calls: 40, tally, struck: [("runtime SIGKILL", 5)].into(), counts, after: Vec::new() }
+        Findings {
+            soak: "kills",
+            seed: 1,
+            calls: 40,
+            tally,
+            struck: [("runtime SIGKILL", 5)].into(),
+            counts,
+            after: Vec::new(),
+        }
     }
 
     #[test]
