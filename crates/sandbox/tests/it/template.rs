@@ -348,7 +348,7 @@ async fn measure_forks() {
             milli_cpus: spec.milli_cpus,
             ephemeral_mib: spec.ephemeral_mib,
             processes: spec.processes,
-            network: Network::None,
+            network: Network::Internet,
         };
         cell.specialise(what).await.unwrap();
         specialises.push(begin.elapsed());

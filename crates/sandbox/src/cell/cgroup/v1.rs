@@ -9,8 +9,8 @@ use super::{CPU_PERIOD_US, Counts, Hierarchies, Limits, fields, number, write};
 
 /// Without these, no cell is made on version 1.
 const REQUIRED: [&str; 3] = ["memory", "pids", "cpu"];
-/// CPU time is read from the first; the second is for stopping idle cells.
-const OPTIONAL: [&str; 2] = ["cpuacct", "freezer"];
+/// CPU time is read from it. No more than what is used: joining a group waits for all CPUs, once for each controller.
+const OPTIONAL: [&str; 1] = ["cpuacct"];
 
 /// The node's directory in each controller's tree.
 #[derive(Debug)]
