@@ -74,6 +74,10 @@ pub fn run(args: &ColdArgs) -> Result<()> {
     let emulator = install::emulator()?;
     let lambent = args.binary.clone().map_or_else(install::lambent, Ok)?;
     let crun = crun::Crun::find()?;
+    let can_be_empty = node::can_be_empty(&lambent)?;
+    if !can_be_empty {
+        eprintln!("skipped: the cases with an empty pool; this binary cannot be told to keep none");
+    }
     let cases = case::all(args.case.as_deref())?;
     let mut measured: Vec<Measured> = cases.iter().map(|_| Measured::default()).collect();
     for turn in 1..=args.runs {
@@ -91,7 +95,7 @@ pub fn run(args: &ColdArgs) -> Result<()> {
                 (node::Pool::Full, &mut measured.pool, &mut measured.pool_answer),
                 (node::Pool::Empty, &mut measured.empty, &mut measured.empty_answer),
             ];
-            for (pool, user_code, answer) in turns {
+            for (pool, user_code, answer) in turns.into_iter().take(if can_be_empty { 2 } else { 1 }) {
                 let (began, answered): (Vec<f64>, Vec<f64>) =
                     node::measure(&lambent, case, pool, args.calls)?.into_iter().unzip();
                 user_code.add(&began);

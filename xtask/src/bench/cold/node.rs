@@ -12,6 +12,7 @@ use super::case::Case;
 use crate::api::{self, Api};
 use crate::bench::load::{self, Target};
 use crate::bench::servers::Lambent;
+use crate::run;
 
 /// One whole CPU, so that Lambda's CPU share is not what is measured.
 const MEMORY_OF_ONE_CPU: u32 = 1769;
@@ -33,9 +34,16 @@ impl Pool {
     /// The node's settings for it.
     fn settings(self) -> &'static [&'static str] {
         match self {
-            Self::Full | Self::Empty => &[],
+            Self::Full => &[],
+            Self::Empty => &["pool.floor=0", "pool.ceiling=0"],
         }
     }
+}
+
+/// Whether a node of this binary can be told to keep no pool.
+pub fn can_be_empty(binary: &Path) -> Result<bool> {
+    let shown = run::command(binary).arg("config").output()?;
+    Ok(String::from_utf8_lossy(&shown.stdout).contains("pool.ceiling"))
 }
 
 /// So many cold calls: until user code began, and until the answer was there, in milliseconds.
