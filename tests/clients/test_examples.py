@@ -50,3 +50,13 @@ def test_rust(node, tmp_path):
     shutil.copy(target / "release" / "bootstrap", tmp_path)
     shutil.copy(EXAMPLES / "rust-hello" / "function.toml", tmp_path)
     assert greet(node, "rust-hello", folder=tmp_path)["from"] == "Rust"
+
+
+def test_wasm(node):
+    # The component lies beside its source.
+    name = node.name("wasm-rust")
+    node._created.append(name)
+    deployed = lambent(node, "deploy", str(EXAMPLES / "wasm-rust"), "--name", name, "--endpoint", node.endpoint, "--json")
+    assert json.loads(deployed)["function"]["Runtime"] == "provided.wasm"
+    answer = json.loads(lambent(node, "invoke", name, '{"name": "Ada"}', "--endpoint", node.endpoint))
+    assert (answer["statusCode"], answer["body"]) == (200, "Hello from /\n")

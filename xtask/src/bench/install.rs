@@ -129,6 +129,11 @@ pub fn rust() -> Result<Function> {
     Ok(Function { case: "rust-lambda-runtime", dir: run::target().join("functions/rust"), handler: "bootstrap" })
 }
 
+/// The WebAssembly example, a component kept beside its source. Its runtime is `provided.wasm`.
+pub fn wasm() -> Function {
+    Function { case: "wasm", dir: run::root().join("examples/wasm-rust"), handler: "function" }
+}
+
 /// Lambent, built for release.
 pub fn lambent() -> Result<PathBuf> {
     run::cargo(&["build", "--release", "--package", "lambent"])?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use super::install::{self, Function};
+use super::install;
 use super::load::{self, Page, Target};
 use super::report::{self, Metric};
 use super::servers::{Lambent, Process, free_address};
@@ -105,9 +105,8 @@ pub fn run(args: &WasmArgs) -> Result<()> {
 
 /// The component, with a URL; called once, so that what is measured is warm.
 fn deploy(node: &Lambent, reuse: bool) -> Result<Target> {
-    let function = Function { case: "hello", dir: run::root().join("examples/wasm-rust"), handler: "function" };
     let environment: &[&str] = if reuse { &["LAMBENT_WASM_REUSE=true"] } else { &[] };
-    let url = node.deploy_url("hello", &function, "provided.wasm", environment)?;
+    let url = node.deploy_url("hello", &install::wasm(), "provided.wasm", environment)?;
     let host = url.trim_start_matches("http://").trim_end_matches('/').to_owned();
     let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).context("a URL without a port")?;
     Ok(page(SocketAddr::from(([127, 0, 0, 1], port)), host))

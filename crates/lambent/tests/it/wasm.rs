@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lambent_fleet::{
-    Body, Call, Fleet, FleetConfig, FunctionResponse, LogTail, PrepareError, Report, ResponseMode, StartKind,
+    Body, Call, Fleet, FleetConfig, FunctionResponse, LogTail, PrepareError, Report, ResponseMode, Running, StartKind,
 };
 use lambent_model::function::{CodeRef, LogFormat, Logging, Network, Runtime, TracingMode};
 use lambent_model::{FunctionArn, FunctionVersion, Region, SystemClock, Version};
@@ -75,7 +75,7 @@ impl World {
         version
     }
 
-    async fn call(&self, function: &FunctionVersion, payload: Value) -> Outcome {
+    async fn start(&self, function: &FunctionVersion, payload: Value, mode: ResponseMode) -> Running {
         let call = Call {
             request_id: Uuid::new_v4().into(),
             invoked_arn: function.arn.to_string(),
@@ -84,11 +84,15 @@ impl World {
             cognito_identity: None,
             trace: None,
             received_at: Instant::now(),
-            mode: ResponseMode::Buffered,
+            mode,
             log_tail: LogTail::Tail,
             permit: None,
         };
-        let running = self.fleet.invoke(Arc::new(function.clone()), call).await.unwrap();
+        self.fleet.invoke(Arc::new(function.clone()), call).await.unwrap()
+    }
+
+    async fn call(&self, function: &FunctionVersion, payload: Value) -> Outcome {
+        let running = self.start(function, payload, ResponseMode::Buffered).await;
         let (failed, body) = match running.response.await.unwrap().unwrap() {
             FunctionResponse::Success { body: Body::Buffered(body), .. } => (false, body),
             FunctionResponse::Success { body: Body::Stream(_), .. } => panic!("a stream"),
@@ -154,6 +158,19 @@ async fn http_components_answer_events_and_plain_invokes() {
     assert_eq!((answered.failed, &answered.body["statusCode"]), (false, &json!(200)));
     assert_eq!(answered.body["body"], "Hello from /a?b=1\n");
     assert_eq!(world.call(&function, json!({"any": "event"})).await.body["body"], "Hello from /\n");
+    let running = world.start(&function, json!({}), ResponseMode::Streaming).await;
+    let FunctionResponse::Success { body: Body::Stream(mut pieces), content_type } = running.response.await.unwrap().unwrap()
+    else {
+        panic!("no stream")
+    };
+    assert_eq!(content_type, "application/vnd.awslambda.http-integration-response");
+    let mut streamed = Vec::new();
+    while let Some(piece) = pieces.recv().await {
+        streamed.extend_from_slice(&piece.unwrap());
+    }
+    let end = streamed.windows(8).position(|window| window == [0; 8]).unwrap();
+    let head: Value = serde_json::from_slice(&streamed[..end]).unwrap();
+    assert_eq!((&head["statusCode"], &streamed[end + 8..]), (&json!(200), &b"Hello from /\n"[..]));
     world.end().await;
 }
 

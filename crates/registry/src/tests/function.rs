@@ -224,3 +224,35 @@ async fn many_writers_of_one_function_all_get_their_turn() {
         State::Active
     );
 }
+
+#[tokio::test]
+async fn a_wasm_function_takes_a_component_by_itself_or_in_a_zip_and_nothing_else() {
+    let world = World::new().await;
+    let component = b"\0asm\x0d\0\x01\0rest";
+    let with = |name: &str, runtime: &str, code: Bytes| {
+        let mut request = World::request(name);
+        request.runtime = Some(runtime.to_owned());
+        request.code.zip_file = Some(Blob(code));
+        request
+    };
+    let bare = with("bare", "provided.wasm", Bytes::from_static(component));
+    let created = world.registry.create_function(&world.caller, bare).await.unwrap();
+    assert_eq!(created.runtime.as_deref(), Some("provided.wasm"));
+    assert_eq!(created.code_size, Some(12));
+    let refusals = [
+        (with("f", "provided.wasm", zip(b"text")), "The package holds no .wasm file."),
+        (
+            with("f", "provided.wasm", Bytes::from_static(b"\0asm\x01\0\0\0")),
+            "The file is a core WebAssembly module, and a component is needed: build for wasm32-wasip2, or make one of it \
+             with `wasm-tools component new`.",
+        ),
+        (
+            with("f", "provided.al2023", Bytes::from_static(component)),
+            "Could not unzip uploaded file. Please check your file, then try to upload again.",
+        ),
+    ];
+    for (request, reason) in refusals {
+        let expected = format!("400 InvalidParameterValueException: {reason}");
+        assert_eq!(said(world.registry.create_function(&world.caller, request).await), expected);
+    }
+}

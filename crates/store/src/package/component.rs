@@ -59,8 +59,8 @@ fn unzipped(package: impl Read + Seek, handler: Option<&str>) -> Result<Vec<u8>,
     let index = by_handler.or_else(|| USUAL.into_iter().find_map(named)).or_else(only);
     let Some(index) = index else {
         let reason = match files.len() {
-            0 => "the package holds no .wasm file".to_owned(),
-            count => format!("the package holds {count} .wasm files, and the handler names none of them"),
+            0 => "The package holds no .wasm file.".to_owned(),
+            count => format!("The package holds {count} .wasm files, and the handler names none of them."),
         };
         return Err(Error::Component { reason });
     };
