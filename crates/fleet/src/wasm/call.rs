@@ -15,7 +15,7 @@ use lambent_runtime_api::{
     InitPhase, InitializationType, PlatformEvent, ReportMetrics, RuntimeDoneMetrics, Status, StreamError, TraceContext,
 };
 use lambent_sandbox::ExitStatus;
-use lambent_sandbox::wasm::{Answer, Done, Event, Host, Outcome, Request, monotonic_ns};
+use lambent_sandbox::wasm::{Answer, CALLS, Done, Event, Host, Outcome, Request, monotonic_ns};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Loaded;
@@ -78,7 +78,7 @@ async fn place(
         match host.call(request) {
             Ok(answer) => return Ok((host, loaded, answer)),
             // It ended in between; nothing of the call had begun.
-            Err(back) => request = back,
+            Err(back) => request = *back,
         }
     }
     Err(Error::Lost)
@@ -224,9 +224,16 @@ impl Running {
         if let Some(line) = self.lines.finish() {
             self.log.line(Source::Function, line, self.fleet.clock.now());
         }
-        if done.outcome == Outcome::NotRun {
-            self.not_run(&done).await;
-            return None;
+        match done.outcome {
+            Outcome::NotRun => {
+                self.not_run(&done).await;
+                return None;
+            }
+            Outcome::Busy => {
+                self.caller.refuse(Error::Full { containers: CALLS, memory_mib: 0 });
+                return None;
+            }
+            _ => {}
         }
         let latency = match done.began_ns {
             0 => self.caller.received_at.elapsed(),
@@ -309,7 +316,7 @@ impl Running {
                 self.say(&Platform::TimedOut(request_id, self.version.timeout));
                 End { status: Status::Timeout, error_type: None, metered: Metered::TimedOut }
             }
-            Outcome::Trapped | Outcome::OutOfMemory | Outcome::OutOfFuel | Outcome::NotRun => {
+            Outcome::Trapped | Outcome::OutOfMemory | Outcome::OutOfFuel | Outcome::NotRun | Outcome::Busy => {
                 let message = format!("RequestId: {request_id} Error: {}", done.message);
                 self.caller.fail(&done.error_type, document(&done.error_type, &message)).await;
                 self.died(done.message, done.error_type)

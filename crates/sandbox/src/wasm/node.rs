@@ -321,21 +321,21 @@ impl Host {
     }
 
     /// Has it run a call; hands the call back where the process has ended.
-    pub fn call(&self, request: Request) -> Result<Answer, Request> {
+    pub fn call(&self, request: Request) -> Result<Answer, Box<Request>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         // One more for the end.
         let (sender, events) = mpsc::channel(WINDOW + 1);
         {
             let mut calls = self.shared.calls();
             if calls.ended {
-                return Err(request);
+                return Err(Box::new(request));
             }
             calls.waiting.insert(id, sender);
         }
         if let Err(error) = self.shared.sender.send(Kind::Call, id, &request.head(), &request.event) {
             self.shared.calls().waiting.remove(&id);
             tracing::debug!(host = %self.shared.id, %error, "a wasm host takes no call");
-            return Err(request);
+            return Err(Box::new(request));
         }
         Ok(Answer { id, shared: Arc::clone(&self.shared), events })
     }

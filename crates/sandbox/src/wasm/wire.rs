@@ -141,8 +141,10 @@ pub enum Outcome {
     OutOfFuel = 5,
     /// Its answer is larger than it may be.
     TooLarge = 6,
-    /// It never ran, by no fault of its own.
+    /// It never ran, because its function could not be loaded.
     NotRun = 7,
+    /// It never ran, because too many others do.
+    Busy = 8,
 }
 
 impl Outcome {
@@ -156,6 +158,7 @@ impl Outcome {
             Self::OutOfFuel,
             Self::TooLarge,
             Self::NotRun,
+            Self::Busy,
         ]
         .into_iter()
         .find(|outcome| *outcome as u8 == byte)

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant as Clock};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use lambent_model::limits::SYNC_RESPONSE_BYTES;
-use wasmtime::Trap;
+use wasmtime::{PoolConcurrencyLimitError, Trap};
 use wasmtime_wasi::I32Exit;
+use wasmtime_wasi_http::WasiHttpView as _;
 use wasmtime_wasi_http::p2::bindings::http::types::ErrorCode;
 use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
@@ -22,11 +23,8 @@ const MESSAGE_BYTES: usize = 4_000;
 /// Longest piece of a streamed answer that is sent at once.
 const PIECE: usize = 256 << 10;
 
-type Answered = Result<http_body_util_response::Response, ErrorCode>;
-
-mod http_body_util_response {
-    pub(super) type Response = ::http::Response<super::HyperOutgoingBody>;
-}
+/// What a guest sets as its response.
+type Answered = Result<::http::Response<HyperOutgoingBody>, ErrorCode>;
 
 /// Runs a call, whatever becomes of it.
 pub(super) async fn run(shared: &Arc<Shared>, id: u32, function: &Function, call: Request) -> Done {
@@ -35,13 +33,17 @@ pub(super) async fn run(shared: &Arc<Shared>, id: u32, function: &Function, call
     let limit = call.timeout;
     let mut done = Done::default();
     let begun = Clock::now();
-    let mut instance = match function.take() {
-        Some(instance) => instance,
-        None => match make(shared, function, &window, limit, &mut done).await {
-            Some(instance) => instance,
-            None => return done,
-        },
-    };
+    let mut made = function.take();
+    if made.is_none() {
+        made = make(shared, function, &window, limit, &mut done).await;
+    }
+    if made.is_none() && matches!(done.outcome, Outcome::Busy | Outcome::OutOfMemory) {
+        // What others only keep may be what is missing.
+        shared.drop_idle();
+        done = Done::default();
+        made = make(shared, function, &window, limit, &mut done).await;
+    }
+    let Some(mut instance) = made else { return done };
     let output = instance.store.data().output.clone();
     output.begin(Some(Arc::clone(&window)));
     done.made = begun.elapsed();
@@ -161,7 +163,6 @@ async fn over_http(
             return Ok(());
         }
     };
-    use wasmtime_wasi_http::WasiHttpView as _;
     let (sender, mut answered) = tokio::sync::oneshot::channel::<Answered>();
     let mut view = instance.store.data_mut().http();
     let request = view.new_incoming_request(http::scheme(), request)?;
@@ -252,6 +253,10 @@ fn shortened(mut text: String) -> String {
 
 /// What a trap, or another reason why the guest came to no end of its own, is called.
 fn explain(error: &wasmtime::Error, refused: bool, done: &mut Done) {
+    if error.is::<PoolConcurrencyLimitError>() {
+        done.outcome = Outcome::Busy;
+        return;
+    }
     (done.outcome, done.error_type) = match (error.downcast_ref::<I32Exit>(), error.downcast_ref::<Trap>()) {
         (Some(I32Exit(code)), _) => {
             done.message = match code {

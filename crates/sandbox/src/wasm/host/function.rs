@@ -1,5 +1,6 @@
 //! A function that is loaded: its machine code, linked, and the instances that wait to be used again.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -13,10 +14,15 @@ use super::linker::Callee;
 use super::outbound::{Allowed, Outbound};
 use super::state::{Ctx, Limiter, Output};
 use super::{Shared, lock};
+use crate::wasm::CALLS;
 use crate::wasm::wire::Load;
 
 /// Instances of one function that may wait to be used again; beyond it they are dropped.
 const IDLE: usize = 64;
+/// The same for all functions together: a part of the pool, so that there is always room for instances that run.
+const IDLE_OF_ALL: usize = CALLS / 4;
+/// Resources (streams, requests, headers) that a guest may hold at once.
+const RESOURCES: usize = 10_000;
 
 /// A loaded function.
 pub(super) struct Function {
@@ -24,6 +30,14 @@ pub(super) struct Function {
     pub callee: Callee,
     allowed: Arc<Allowed>,
     idle: Mutex<Vec<Instance>>,
+    /// Instances that all functions keep together.
+    kept: Arc<AtomicUsize>,
+}
+
+impl Drop for Function {
+    fn drop(&mut self) {
+        self.drop_idle();
+    }
 }
 
 /// What can be called, in its store.
@@ -58,12 +72,20 @@ impl Function {
         let component = component.map_err(|error| format!("{error:#}"))?;
         let callee = runtime.callee(&component).map_err(|error| format!("{error:#}"))?;
         let allowed = Arc::new(Allowed::new(&load.allow));
-        Ok(Self { load: load.clone(), callee, allowed, idle: Mutex::default() })
+        Ok(Self { load: load.clone(), callee, allowed, idle: Mutex::default(), kept: Arc::clone(&shared.idle) })
     }
 
     /// An instance that waits, if there is one.
     pub(super) fn take(&self) -> Option<Instance> {
-        lock(&self.idle).pop()
+        let instance = lock(&self.idle).pop()?;
+        self.kept.fetch_sub(1, Ordering::AcqRel);
+        Some(instance)
+    }
+
+    /// Drops those that wait.
+    pub(super) fn drop_idle(&self) {
+        let idle = std::mem::take(&mut *lock(&self.idle));
+        self.kept.fetch_sub(idle.len(), Ordering::AcqRel);
     }
 
     /// Keeps an instance that ended a call well, if it may be used again.
@@ -71,7 +93,8 @@ impl Function {
         instance.calls += 1;
         if self.load.reuse.is_some_and(|calls| instance.calls < calls) {
             let mut idle = lock(&self.idle);
-            if idle.len() < IDLE {
+            if idle.len() < IDLE && self.kept.load(Ordering::Acquire) < IDLE_OF_ALL {
+                self.kept.fetch_add(1, Ordering::AcqRel);
                 idle.push(instance);
             }
         }
@@ -80,12 +103,14 @@ impl Function {
     /// A store for a new instance.
     pub(super) fn store(&self, shared: &Arc<Shared>) -> wasmtime::Result<Store<Ctx>> {
         let output = Output::default();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(RESOURCES);
         let mut wasi = WasiCtx::builder();
         wasi.envs(&self.load.env).stdout(output.clone()).stderr(output.clone());
         let ctx = Ctx {
             wasi: wasi.build(),
             http: WasiHttpCtx::new(),
-            table: ResourceTable::new(),
+            table,
             outbound: Outbound::new(Arc::clone(shared), Arc::clone(&self.allowed)),
             limiter: Limiter::new(self.load.memory_mib, Arc::clone(&shared.budget)),
             output,

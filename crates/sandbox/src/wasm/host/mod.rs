@@ -15,13 +15,14 @@ mod ticker;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::net::UnixStream;
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::CALLS;
-use super::wire::{Done, Frame, Kind, Load, Loaded, Receiver, Request, Sender};
+use super::wire::{Done, Frame, Kind, Load, Loaded, Outcome, Receiver, Request, Sender};
 use function::Function;
 use linker::Runtimes;
 use state::Budget;
@@ -40,6 +41,8 @@ pub(super) struct Shared {
     budget: Arc<Budget>,
     client: OnceCell<reqwest::Client>,
     calls: Semaphore,
+    /// Instances that wait to be used again, of all functions.
+    idle: Arc<AtomicUsize>,
     slots: Mutex<HashMap<u32, Arc<Slot>>>,
     /// How much each call may still send before the node has taken something.
     windows: Mutex<HashMap<u32, Arc<Semaphore>>>,
@@ -101,6 +104,7 @@ async fn serve(
         budget: Budget::of_mib(memory_mib),
         client: OnceCell::new(),
         calls: Semaphore::new(CALLS),
+        idle: Arc::default(),
         slots: Mutex::default(),
         windows: Mutex::default(),
     });
@@ -149,7 +153,7 @@ async fn run(shared: Arc<Shared>, id: u32, slot: Option<Arc<Slot>>, call: Reques
         None => not_run("the function is not loaded"),
         Some(slot) => match (slot.function(&shared).await, shared.calls.try_acquire()) {
             (Err(reason), _) => not_run(reason),
-            (Ok(_), Err(_)) => not_run("too many calls at once"),
+            (Ok(_), Err(_)) => Done { outcome: Outcome::Busy, ..Done::default() },
             (Ok(function), Ok(_permit)) => call::run(&shared, id, function, call).await,
         },
     };
@@ -163,6 +167,16 @@ async fn run(shared: Arc<Shared>, id: u32, slot: Option<Arc<Slot>>, call: Reques
 }
 
 impl Shared {
+    /// Drops every instance that waits to be used again, for those that are needed now.
+    fn drop_idle(&self) {
+        let slots: Vec<Arc<Slot>> = lock(&self.slots).values().cloned().collect();
+        for slot in slots {
+            if let Some(Ok(function)) = slot.function.get() {
+                function.drop_idle();
+            }
+        }
+    }
+
     /// Opens a call's window; it closes when the guard is dropped.
     fn window(self: &Arc<Self>, id: u32) -> Window {
         let permits = Arc::new(Semaphore::new(WINDOW));
