@@ -14,7 +14,7 @@ pub fn draw(stages: &[(String, f64)], whole: f64) -> String {
         let (begin, end) = (column(from), column(from + took));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and the width")]
         let (before, bar) = (begin as usize, ((end - begin) as usize).max(1));
-        let _ = writeln!(text, "{name:14} {took:>11.3} ms  {}{}", " ".repeat(before), "█".repeat(bar));
+        let _ = writeln!(text, "{name:15} {took:>11.3} ms  {}{}", " ".repeat(before), "█".repeat(bar));
     };
     let mut from = 0.0;
     for (name, took) in stages {
@@ -26,7 +26,7 @@ pub fn draw(stages: &[(String, f64)], whole: f64) -> String {
     } else {
         line("network, client", (whole - at_node).max(0.0), from);
     }
-    let _ = writeln!(text, "{:14} {whole:>11.3} ms", "whole");
+    let _ = writeln!(text, "{:15} {whole:>11.3} ms", "whole");
     text
 }
 
