@@ -79,7 +79,7 @@ impl WasiHttpHooks for Outbound {
         let shared = self.shared.clone().filter(|_| admitted);
         Box::new(async move {
             let shared = shared.ok_or(Error::HttpRequestDenied)?;
-            Ok(send(&shared, request, options.unwrap_or_default()).await?)
+            send(&shared, request, options.unwrap_or_default()).await
         })
     }
 }
