@@ -159,7 +159,7 @@ async fn http_components_answer_events_and_plain_invokes() {
     assert_eq!(answered.body["body"], "Hello from /a?b=1\n");
     assert_eq!(world.call(&function, json!({"any": "event"})).await.body["body"], "Hello from /\n");
     let running = world.start(&function, json!({}), ResponseMode::Streaming).await;
-    let FunctionResponse::Success { body: Body::Stream(mut pieces), content_type } =
+    let FunctionResponse::Success { body: Body::Stream(mut pieces), content_type, .. } =
         running.response.await.unwrap().unwrap()
     else {
         panic!("no stream")
