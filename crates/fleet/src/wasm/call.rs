@@ -72,7 +72,11 @@ async fn place(
     for _ in 0..ATTEMPTS {
         let (host, loaded) = match fleet.wasm.ready(version) {
             Some(ready) => ready,
-            None => fleet.wasm.place(fleet, version).await?,
+            None => match fleet.wasm.place(fleet, version).await {
+                // The one it was given had ended, too, and nobody had noticed.
+                Err(Error::Sandbox(lambent_sandbox::Error::Ended)) => continue,
+                placed => placed?,
+            },
         };
         request.slot = loaded.slot();
         match host.call(request) {

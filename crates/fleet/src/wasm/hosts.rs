@@ -18,6 +18,7 @@ use lambent_model::{AccountId, FunctionVersion};
 use lambent_sandbox::Sandbox;
 use lambent_sandbox::wasm::{Function, Host};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::container::meter::Meters;
@@ -101,6 +102,8 @@ pub(super) struct Hosts {
     sandbox: Arc<dyn Sandbox>,
     state: Mutex<State>,
     stop: CancellationToken,
+    /// Starts of spare ones; the end waits for them, so that none is left behind.
+    starts: TaskTracker,
     watched: AtomicBool,
 }
 
@@ -114,7 +117,8 @@ impl Hosts {
             _ => {}
         }
         let (state, stop) = (Mutex::default(), CancellationToken::new());
-        Ok(Arc::new(Self { settings, sandbox, state, stop, watched: AtomicBool::new(false) }))
+        let starts = TaskTracker::new();
+        Ok(Arc::new(Self { settings, sandbox, state, stop, starts, watched: AtomicBool::new(false) }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -232,7 +236,7 @@ impl Hosts {
             }
         }
         let hosts = Arc::clone(self);
-        tokio::spawn(async move {
+        self.starts.spawn(async move {
             let made = hosts.make().await;
             let refused = {
                 let mut state = hosts.state();
@@ -305,6 +309,8 @@ impl Hosts {
         for host in hosts {
             host.stop().await;
         }
+        self.starts.close();
+        self.starts.wait().await;
     }
 }
 
