@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use lambent_model::FunctionVersion;
 use lambent_model::function::{LogFormat, LogLevel, Runtime};
+use lambent_runtime_api::InitializationType;
 
 use crate::interpreters::Interpreter;
 
@@ -23,6 +24,8 @@ pub(crate) struct Place<'a> {
     pub log_stream: &'a str,
     /// Where layers are, if not at [`OPT`]: what `sim` makes of it.
     pub opt: Option<String>,
+    /// Why the container is made.
+    pub initialization: InitializationType,
     /// Where AWS's SDKs find services.
     pub aws_endpoint_url: Option<&'a str>,
 }
@@ -82,7 +85,7 @@ fn reserved(function: &FunctionVersion, place: &Place<'_>) -> Vec<(&'static str,
         ("AWS_LAMBDA_FUNCTION_NAME", function.arn.name.to_string()),
         ("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", function.memory_mib.to_string()),
         ("AWS_LAMBDA_FUNCTION_VERSION", function.version.to_string()),
-        ("AWS_LAMBDA_INITIALIZATION_TYPE", "on-demand".to_owned()),
+        ("AWS_LAMBDA_INITIALIZATION_TYPE", initialization(place.initialization).to_owned()),
         ("AWS_LAMBDA_LOG_GROUP_NAME", function.logging.group.clone()),
         ("AWS_LAMBDA_LOG_STREAM_NAME", place.log_stream.to_owned()),
         ("AWS_LAMBDA_RUNTIME_API", place.runtime_api.clone()),
@@ -107,6 +110,15 @@ fn reserved(function: &FunctionVersion, place: &Place<'_>) -> Vec<(&'static str,
         all.push(("AWS_ENDPOINT_URL", url.to_owned()));
     }
     all
+}
+
+/// AWS's names.
+fn initialization(why: InitializationType) -> &'static str {
+    match why {
+        InitializationType::OnDemand => "on-demand",
+        InitializationType::ProvisionedConcurrency => "provisioned-concurrency",
+        InitializationType::SnapStart => "snap-start",
+    }
 }
 
 /// The command of a runtime. `bootstrap` is where the one of a `provided` function was found.
@@ -164,6 +176,7 @@ mod tests {
             runtime_api: "127.0.0.1:9001".to_owned(),
             log_stream: "s",
             opt: None,
+            initialization: InitializationType::OnDemand,
             aws_endpoint_url: Some("http://aws"),
         }
     }

@@ -19,7 +19,8 @@ use crate::code::CodeCache;
 use crate::container::{self, Command, Job};
 use crate::interpreters::Interpreters;
 use crate::log::{LogWriter, start_writer};
-use crate::placement::{Handle, Patience, Placement, Pool, Room, SOON};
+use crate::placement::{Handle, Patience, Placement, Pool, Purpose, Room, SOON};
+use crate::provisioned::{self, Provisioned, Provisioning};
 use crate::stage::StageMeters;
 use crate::warming::{self, Kind, Warming};
 use crate::wasm::Wasm;
@@ -136,6 +137,7 @@ pub(crate) struct Inner {
     /// Ends what goes on behind the calls.
     pub(crate) closing: CancellationToken,
     pub(crate) warming: Warming,
+    pub(crate) provisioning: Provisioning,
     pub(crate) tasks: TaskTracker,
     pool: Mutex<Pool>,
     starts: Arc<Semaphore>,
@@ -186,12 +188,14 @@ impl Fleet {
             wasm,
             kill: CancellationToken::new(),
             closing: CancellationToken::new(),
+            provisioning: Provisioning::default(),
             warming: Warming::new(pool, Uuid::new_v4().as_u64_pair().0),
             tasks: TaskTracker::new(),
             pool: Mutex::new(Pool::new(room)),
             starts: Arc::new(Semaphore::new(starts_at_once())),
             writer: Mutex::new(Some(writer)),
         });
+        inner.tasks.spawn(provisioned::keep(Arc::clone(&inner)));
         if inner.config.pool.ceiling > 0 {
             inner.tasks.spawn(warming::keep(Arc::clone(&inner)));
         }
@@ -238,6 +242,16 @@ impl Fleet {
         if let Some(kind) = Kind::of(version) {
             self.inner.warming.expect(&kind);
         }
+    }
+
+    /// Provisioned concurrency, all of it: how many containers of each version are to be kept initialised. What was said before is forgotten.
+    pub fn provision(&self, wanted: Vec<(Arc<FunctionVersion>, u32)>) {
+        self.inner.provisioning.wish(wanted);
+    }
+
+    /// What became of the provisioned concurrency of a version.
+    pub fn provisioned(&self, generation: Uuid) -> Provisioned {
+        self.inner.provisioned(generation)
     }
 
     /// Ends the containers of a replaced or deleted version: idle ones now, busy ones after their call.
@@ -453,10 +467,21 @@ impl Inner {
         job: Box<Job>,
         turn: OwnedSemaphorePermit,
     ) -> Result<(), Refused> {
-        let place = self.pool().begin(version);
+        let place = self.pool().begin(version, Purpose::Call);
         let Some((id, commands)) = place else { return Err((job, self.full())) };
         let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands, self.hold(turn));
         self.tasks.spawn(task);
+        Ok(())
+    }
+
+    /// Starts a container that no call waits for, when its turn has come.
+    pub(crate) async fn start_ahead(self: &Arc<Self>, version: Arc<FunctionVersion>) -> Result<(), Error> {
+        self.interpreters.ready().await;
+        self.can_run(&version)?;
+        let turn = Arc::clone(&self.starts).acquire_owned().await.map_err(|_closed| Error::ShuttingDown)?;
+        let place = self.pool().begin(&version, Purpose::Provisioned);
+        let Some((id, commands)) = place else { return Err(self.full()) };
+        self.tasks.spawn(container::run_ahead(Arc::clone(self), id, version, commands, self.hold(turn)));
         Ok(())
     }
 

@@ -72,6 +72,8 @@ struct Entry {
     memory_mib: u32,
     calls: u64,
     begun: Instant,
+    /// Kept for provisioned concurrency.
+    provisioned: bool,
     commands: mpsc::Sender<Command>,
 }
 
@@ -122,7 +124,11 @@ impl Pool {
     }
 
     /// A place in the books for a new container of `version`; none where there is no room for it.
-    pub(crate) fn begin(&mut self, version: &FunctionVersion) -> Option<(ContainerId, mpsc::Receiver<Command>)> {
+    pub(crate) fn begin(
+        &mut self,
+        version: &FunctionVersion,
+        purpose: Purpose,
+    ) -> Option<(ContainerId, mpsc::Receiver<Command>)> {
         if self.closed || !self.make_room(version.memory_mib) {
             self.tidy(version.generation);
             return None;
@@ -134,7 +140,8 @@ impl Pool {
             generation: version.generation,
             function: version.qualified_arn(),
             memory_mib: version.memory_mib,
-            calls: 1,
+            calls: u64::from(purpose == Purpose::Call),
+            provisioned: purpose == Purpose::Provisioned,
             begun: Instant::now(),
             commands,
         };
@@ -174,7 +181,8 @@ impl Pool {
         for (id, entry) in &self.entries {
             match entry.state {
                 State::Ending(_) => continue,
-                State::Idle { since } => idle.push((since, *id, u64::from(entry.memory_mib))),
+                State::Idle { since } if !entry.provisioned => idle.push((since, *id, u64::from(entry.memory_mib))),
+                State::Idle { .. } => {}
                 State::Starting(_) | State::Busy(_) | State::Finishing(_) => {}
             }
             containers += 1;
@@ -272,6 +280,53 @@ impl Pool {
         self.moment
     }
 
+    /// A container that no call waits for is initialised.
+    pub(crate) fn ready(&mut self, id: ContainerId) {
+        let at = self.next_moment();
+        self.tell(id, Event::Ready { at });
+    }
+
+    /// A container was idle for as long as one may be.
+    pub(crate) fn idled(&mut self, id: ContainerId) {
+        if self.entries.get(&id).is_some_and(|entry| !entry.provisioned) {
+            self.tell(id, Event::End(Why::Idle));
+        }
+    }
+
+    /// Containers of a version that are kept for provisioned concurrency: all, and those of them that are initialised.
+    pub(crate) fn provisioned(&self, generation: Uuid) -> (u32, u32) {
+        let kept = self.entries.values().filter(|entry| entry.provisioned && entry.generation == generation);
+        kept.fold((0, 0), |(all, ready), entry| match entry.state {
+            State::Starting(_) => (all + 1, ready),
+            State::Idle { .. } | State::Busy(_) | State::Finishing(_) => (all + 1, ready + 1),
+            State::Ending(_) => (all, ready),
+        })
+    }
+
+    /// Makes those kept for provisioned concurrency ordinary that are more than `wanted` of their version; who is idle first.
+    pub(crate) fn release(&mut self, wanted: impl Fn(Uuid) -> u32) {
+        let kept = self.entries.iter().filter(|(_, entry)| entry.provisioned);
+        let mut kept: Vec<(bool, ContainerId, Uuid)> =
+            kept.map(|(id, entry)| (!matches!(entry.state, State::Idle { .. }), *id, entry.generation)).collect();
+        kept.sort_unstable();
+        let mut counts: HashMap<Uuid, u32> = HashMap::new();
+        for (.., generation) in &kept {
+            *counts.entry(*generation).or_default() += 1;
+        }
+        for (busy, id, generation) in kept {
+            let Some(count) = counts.get_mut(&generation).filter(|count| **count > wanted(generation)) else {
+                continue;
+            };
+            *count -= 1;
+            if let Some(entry) = self.entries.get_mut(&id) {
+                entry.provisioned = false;
+            }
+            if !busy {
+                self.tell(id, Event::End(Why::Idle));
+            }
+        }
+    }
+
     /// A container is gone, with all it held.
     pub(crate) fn forget(&mut self, id: ContainerId) {
         let Some(entry) = self.entries.remove(&id) else { return };
@@ -296,8 +351,8 @@ impl Pool {
     /// Ends the quarter of the idle containers that was used least recently, to give memory back; how many those are.
     pub(crate) fn relieve(&mut self) -> usize {
         let idle = |(id, entry): (&ContainerId, &Entry)| match entry.state {
-            State::Idle { since } => Some((since, *id)),
-            State::Starting(_) | State::Busy(_) | State::Finishing(_) | State::Ending(_) => None,
+            State::Idle { since } if !entry.provisioned => Some((since, *id)),
+            State::Idle { .. } | State::Starting(_) | State::Busy(_) | State::Finishing(_) | State::Ending(_) => None,
         };
         let mut idle: Vec<_> = self.entries.iter().filter_map(idle).collect();
         idle.sort_unstable();
@@ -341,6 +396,15 @@ impl Pool {
         };
         self.entries.iter().map(status).collect()
     }
+}
+
+/// What a container is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// A call that waits.
+    Call,
+    /// Provisioned concurrency.
+    Provisioned,
 }
 
 /// Whether a call may wait for a container that is about to be free.

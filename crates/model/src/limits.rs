@@ -42,6 +42,8 @@ pub const EPHEMERAL_MIB: std::ops::RangeInclusive<u32> = 512..=10_240;
 pub const MEMORY_MIB_PER_VCPU: u32 = 1_769;
 /// The init phase: extensions and runtime must ask for their first event within it.
 pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The init phase of provisioned concurrency, unless the function's own time-out is longer.
+pub const PROVISIONED_INIT_TIMEOUT: Duration = Duration::from_secs(130);
 /// What processes get between SIGTERM and SIGKILL when an external extension is registered.
 pub const SHUTDOWN_WITH_EXTENSIONS: Duration = Duration::from_secs(2);
 /// What processes get between SIGTERM and SIGKILL when only internal extensions are registered.

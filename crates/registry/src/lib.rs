@@ -13,6 +13,7 @@ mod key;
 mod locate;
 mod ops;
 mod page;
+mod provision;
 mod record;
 mod registry;
 mod render;
@@ -24,6 +25,6 @@ mod sweep;
 mod tests;
 
 pub use error::Error;
-pub use registry::{Caller, CodeSource, Deployer, FetchError, FunctionUrl, Registry, Resolved, Settings};
+pub use registry::{Allocation, Caller, CodeSource, Deployer, FetchError, FunctionUrl, Registry, Resolved, Settings};
 pub use shape::State;
 pub use source::S3;

@@ -20,7 +20,7 @@ use crate::locate::missing;
 use crate::record::{Config, FORMAT, Head, LATEST, Lifecycle};
 use crate::shape::{AuthType, Cors, InvokeMode, State};
 use crate::snapshot::{Applier, Function, Revised, Shards, Snapshot};
-use crate::{Error, deploy, key, sweep};
+use crate::{Error, deploy, key, provision, sweep};
 
 /// Whom and where this node answers for.
 #[derive(Debug, Clone)]
@@ -59,6 +59,23 @@ pub trait Deployer: Send + Sync + 'static {
     async fn ready(&self) {}
     /// What this machine can run.
     fn runtimes(&self) -> Vec<Runtime>;
+    /// There is such a version, so calls of it may come.
+    fn expect(&self, _version: &FunctionVersion) {}
+    /// Provisioned concurrency, all of it: how many containers of each version are to be kept initialised.
+    fn provision(&self, _wanted: Vec<(Arc<FunctionVersion>, u32)>) {}
+    /// What became of that for one version.
+    fn provisioned(&self, _generation: Uuid) -> Allocation {
+        Allocation::default()
+    }
+}
+
+/// What became of a version's provisioned concurrency.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Allocation {
+    /// Containers that are initialised.
+    pub available: u32,
+    /// Why there are not more, where the last attempt to make one failed; shown as the `StatusReason`.
+    pub failure: Option<String>,
 }
 
 /// Why code could not be read from a bucket, as S3 says it.
@@ -177,6 +194,10 @@ impl Registry {
         let stop = registry.stop.clone();
         registry.tasks.spawn(async move { stop.run_until_cancelled(applier.follow()).await });
         deploy::take_up(&registry);
+        for function in registry.snapshot.functions.all() {
+            registry.deployer.expect(&function.running);
+        }
+        provision::follow(&registry);
         sweep::start(&registry);
         Ok(registry)
     }

@@ -185,6 +185,11 @@ impl Snapshot {
         })
     }
 
+    /// Changes whenever something here does.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.seen.subscribe()
+    }
+
     /// Waits until the commit of `revision` is here; for ever, when nobody carries changes here any more.
     pub(crate) async fn wait(&self, revision: u64) {
         // An error would mean that the sender is gone, and it is ours.

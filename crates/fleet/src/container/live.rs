@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lambent_model::{ContainerId, FunctionVersion, limits};
-use lambent_runtime_api::{Connect, ExtensionKind, Identity, Init, RuntimeApi, ShutdownReason};
+use lambent_runtime_api::{Connect, ExtensionKind, Identity, Init, InitializationType, RuntimeApi, ShutdownReason};
 use lambent_sandbox::{Cell, ExitStatus, Mount, Order, Process, ProcessSpec, Specialisation};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
@@ -23,7 +23,7 @@ use crate::environment::{self, OPT, Place, TASK};
 use crate::fleet::Inner;
 use crate::log::{ContainerLog, Pipes, Source};
 use crate::warming::{Instance, Kind};
-use crate::{Error, log};
+use crate::{Error, Stage, Stages, log};
 
 /// Signals are numbers in the sandbox's port.
 const SIGTERM: i32 = 15;
@@ -43,8 +43,6 @@ pub(super) struct Live {
     pub api: Arc<RuntimeApi>,
     pipes: Pipes,
     children: Vec<Child>,
-    /// When there was a cell that belonged to nobody.
-    pub at_hand: std::time::Instant,
     /// When the runtime was there to load the function.
     pub runtime_started: Option<std::time::Instant>,
     /// The runtime, where it waits for its order.
@@ -81,12 +79,18 @@ impl Live {
         container: ContainerId,
         function: &Arc<FunctionVersion>,
         code: &Code,
+        stages: &mut Stages,
     ) -> Result<Self, Error> {
-        if let Some(kind) = Kind::of(function)
-            && let Some(instance) = fleet.warming.take(&kind).await
+        let kind = Kind::of(function);
+        if let Some(kind) = &kind
+            && let Some(instance) = fleet.warming.take(kind).await
         {
+            stages.end(Stage::Container);
             match Self::specialise(fleet, instance, container, function, code).await {
-                Ok(live) => return Ok(live),
+                Ok(live) => {
+                    stages.end(Stage::Specialise);
+                    return Ok(live);
+                }
                 // It may have died since. If it is the function that no instance can be made for, the next one says so.
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -94,9 +98,11 @@ impl Live {
                 }
             }
         }
-        // Its runtime is started as an ordinary one: there is nothing to be gained from letting it wait.
-        let instance = Instance::bare(fleet, Some(&function.runtime), function.memory_mib).await;
-        Self::specialise(fleet, instance.map_err(Error::Sandbox)?, container, function, code).await
+        let instance = Instance::now(fleet, kind.as_ref(), function).await.map_err(Error::Sandbox)?;
+        stages.end(Stage::Container);
+        let live = Self::specialise(fleet, instance, container, function, code).await?;
+        stages.end(Stage::Specialise);
+        Ok(live)
     }
 
     /// Makes an instance that belonged to nobody this container's.
@@ -107,7 +113,7 @@ impl Live {
         function: &Arc<FunctionVersion>,
         code: &Code,
     ) -> Result<Self, Error> {
-        let (Instance { cell, waiting }, at_hand) = (instance, std::time::Instant::now());
+        let Instance { cell, waiting } = instance;
         let what = Specialisation {
             mounts: mounts(code),
             memory_mib: function.memory_mib,
@@ -132,7 +138,7 @@ impl Live {
         let inside = Arc::new(Inside(Arc::clone(&cell)));
         let api = Arc::new(RuntimeApi::serve(listener, identity, inside, Arc::clone(&fleet.clock)));
         let (pipes, children) = (Pipes::new(), Vec::new());
-        Ok(Self { cell, api, pipes, children, at_hand, runtime_started: None, waiting })
+        Ok(Self { cell, api, pipes, children, runtime_started: None, waiting })
     }
 
     /// Starts extensions, then the runtime, and waits until all of them ask for their first event.
@@ -142,6 +148,7 @@ impl Live {
         function: &FunctionVersion,
         code: &Code,
         log: &mut ContainerLog,
+        initialization: InitializationType,
         until: Instant,
     ) -> Result<(), Failure> {
         let opt = Some(self.cell.inside_path(OPT)).filter(|path| path != OPT);
@@ -151,6 +158,7 @@ impl Live {
             log_stream: &stream,
             opt,
             aws_endpoint_url: fleet.config.aws_endpoint_url.as_deref(),
+            initialization,
         };
         let names = extensions(code);
         self.api.expect_extensions(names.clone());

@@ -96,13 +96,41 @@ pub(crate) async fn run(
     };
     let log = ContainerLog::new(fleet.writer(), &function, fleet.clock.now());
     let meters = Meters::of(&function);
-    let mut owner = Owner { fleet, id, function, code, log, live: None, meters, memory: Memory::default(), commands };
+    let (live, memory, initialization) = (None, Memory::default(), InitializationType::OnDemand);
+    let mut owner = Owner { fleet, id, function, code, log, live, meters, memory, commands, initialization };
     let why = match making.take() {
         Some(job) => match owner.first(job, turn).await {
             Ok(()) => owner.serve().await,
             Err(why) => why,
         },
         None => Why::Failed,
+    };
+    owner.finish(why).await;
+}
+
+/// Runs a container that is initialised ahead of any call, for provisioned concurrency, until its end.
+pub(crate) async fn run_ahead(
+    fleet: Arc<Inner>,
+    id: ContainerId,
+    function: Arc<FunctionVersion>,
+    commands: mpsc::Receiver<Command>,
+    turn: Turn,
+) {
+    let _entry = Entry { fleet: Arc::clone(&fleet), id };
+    let code = match fleet.code.of(&function).await {
+        Ok(code) => code,
+        Err(error) => {
+            tracing::error!(function = %function.arn, error = &error as &dyn std::error::Error, "code cannot be made ready");
+            return fleet.provisioning.failed(function.generation, &error.to_string());
+        }
+    };
+    let log = ContainerLog::new(fleet.writer(), &function, fleet.clock.now());
+    let meters = Meters::of(&function);
+    let (live, memory, initialization) = (None, Memory::default(), InitializationType::ProvisionedConcurrency);
+    let mut owner = Owner { fleet, id, function, code, log, live, meters, memory, commands, initialization };
+    let why = match owner.ahead(turn).await {
+        Ok(()) => owner.serve().await,
+        Err(why) => why,
     };
     owner.finish(why).await;
 }
@@ -123,6 +151,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.fleet.pool().forget(self.id);
         self.fleet.cells().remove(&self.id);
+        self.fleet.provisioning.nudge();
     }
 }
 
@@ -137,7 +166,11 @@ struct Owner {
     meters: Meters,
     memory: Memory,
     commands: mpsc::Receiver<Command>,
+    initialization: InitializationType,
 }
+
+/// AWS's `StatusReason` of provisioned concurrency whose function does not start.
+const INIT_FAILURE: &str = "FUNCTION_ERROR_INIT_FAILURE";
 
 /// How the init phase of a cold call went.
 struct Initialised {
@@ -162,6 +195,34 @@ impl Owner {
             Err(Failure::Node(error)) => Err(self.lose(job, error)),
             Err(Failure::Function(Fault::NodeStops)) => Err(self.lose(job, Error::ShuttingDown)),
             Err(Failure::Function(_)) => self.again(job).await,
+        }
+    }
+
+    /// Makes the cell and initialises it, with nobody waiting.
+    async fn ahead(&mut self, turn: Turn) -> Result<(), Why> {
+        let event = self.init_start();
+        self.say(&Platform::Event(event));
+        let limit = self.function.timeout.max(lambent_model::limits::PROVISIONED_INIT_TIMEOUT);
+        let mut stages = Stages::since(std::time::Instant::now());
+        let done = self.initialise(InitPhase::Init, limit, &mut stages).await;
+        drop(turn);
+        let generation = self.function.generation;
+        match done {
+            Ok(_) => {
+                self.fleet.pool().ready(self.id);
+                self.fleet.provisioning.succeeded(generation);
+                Ok(())
+            }
+            Err(Failure::Node(error)) => {
+                let reason = error.to_string();
+                tracing::error!(function = %self.function.arn, error = &error as &dyn std::error::Error, "container lost");
+                self.fleet.provisioning.failed(generation, &reason);
+                Err(Why::Failed)
+            }
+            Err(Failure::Function(fault)) => {
+                self.fleet.provisioning.failed(generation, INIT_FAILURE);
+                Err(fault.why())
+            }
         }
     }
 
@@ -191,16 +252,16 @@ impl Owner {
         limit: Duration,
         stages: &mut Stages,
     ) -> Result<Initialised, Failure> {
-        let making = Live::make(&self.fleet, self.id, &self.function, &self.code);
+        let making = Live::make(&self.fleet, self.id, &self.function, &self.code, stages);
         let live = making.instrument(info_span!("container")).await.map_err(Failure::Node)?;
-        stages.end_at(Stage::Container, live.at_hand);
-        stages.end(Stage::Specialise);
         self.log.subscribe(Some(Arc::clone(&live.api)));
         self.fleet.cells().insert(self.id, Arc::downgrade(&live.cell));
         let live = self.live.insert(live);
         // The clock of the init phase starts where the function's own work does.
         let began = Instant::now();
-        let done = live.init(&self.fleet, &self.function, &self.code, &mut self.log, began + limit).await;
+        let made =
+            live.init(&self.fleet, &self.function, &self.code, &mut self.log, self.initialization, began + limit);
+        let done = made.await;
         if let Some(at) = live.runtime_started {
             stages.end_at(Stage::RuntimeInit, at);
         }
@@ -234,7 +295,7 @@ impl Owner {
                 Ok(Ok(Some(Command::End(why)))) => return why,
                 Ok(Ok(None)) => return Why::Shutdown,
                 // The pool may have given it a call just now; what it decides comes as a command.
-                Ok(Err(_elapsed)) => self.tell(Event::End(Why::Idle)),
+                Ok(Err(_elapsed)) => self.fleet.pool().idled(self.id),
                 Err(fault) => return fault.why(),
             }
         }
@@ -283,7 +344,7 @@ impl Owner {
         };
         let arn = format!("arn:aws:lambda:{}::runtime:{}", function.arn.region, self.fleet.bootstraps.digest);
         PlatformEvent::InitStart {
-            initialization_type: InitializationType::OnDemand,
+            initialization_type: self.initialization,
             phase: InitPhase::Init,
             function_name: function.arn.name.to_string(),
             function_version: function.version.to_string(),
@@ -297,7 +358,7 @@ impl Owner {
     fn say_init(&mut self, phase: InitPhase, took: Duration, fault: Option<&Fault>) {
         let status = fault.map_or(Status::Success, Fault::status);
         let error_type = fault.filter(|_| status != Status::Timeout).map(|fault| fault.error_type().to_owned());
-        let initialization_type = InitializationType::OnDemand;
+        let initialization_type = self.initialization;
         let done =
             PlatformEvent::InitRuntimeDone { initialization_type, phase, status, error_type: error_type.clone() };
         self.say(&Platform::Event(done));

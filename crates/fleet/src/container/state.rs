@@ -1,7 +1,7 @@
 //! The life of a container.
 //!
 //! ```text
-//!             Started                Taken
+//!             Started                Taken          (Starting ── Ready ──► Idle, where no call waits)
 //!  Starting ───────────┐   Idle ───────────────┐
 //!     │                ▼    ▲                  ▼
 //!     │               Busy ─┼───── Answered ─► Finishing
@@ -11,7 +11,7 @@
 //!                               Idle ──── End, Broken ──────────► Ending ── Gone ──► (forgotten)
 //! ```
 //!
-//! `Starting`, `Busy` and `Finishing` hold a call; a container in one of them that is told to end does so when the call is over. `Idle` is
+//! `Starting` (but for provisioned concurrency), `Busy` and `Finishing` hold a call; a container in one of them that is told to end does so when the call is over. `Idle` is
 //! the only state from which calls are taken. [`step`] is the whole truth; the pool performs its effects.
 
 /// Why a container ends.
@@ -61,6 +61,11 @@ pub(crate) enum State {
 pub(crate) enum Event {
     /// Init is over, the call it was made for has begun.
     Started,
+    /// Init is over, and no call waits for it; `at` orders such moments.
+    Ready {
+        /// For [`State::Idle`].
+        at: u64,
+    },
     /// A call was given to it.
     Taken,
     /// Its call was answered.
@@ -101,6 +106,8 @@ pub(crate) fn step(state: State, event: Event) -> Result<(State, Effect), Imposs
     use State::{Busy, Ending, Finishing, Idle, Starting};
     Ok(match (state, event) {
         (Starting(then), Event::Started) => (Busy(then), Nothing),
+        (Starting(Then::Wait), Event::Ready { at }) => (Idle { since: at }, Offer),
+        (Starting(Then::End(why)), Event::Ready { .. }) => (Ending(why), Stop(why)),
         (Idle { .. }, Event::Taken) => (Busy(Then::Wait), Nothing),
         (Busy(then), Event::Answered) => (Finishing(then), Nothing),
 
@@ -117,10 +124,13 @@ pub(crate) fn step(state: State, event: Event) -> Result<(State, Effect), Imposs
         (Ending(why), Event::End(_) | Event::Broken(_)) => (Ending(why), Nothing),
 
         (from @ Starting(_), Event::Taken | Event::Answered | Event::Finished { .. })
-        | (from @ Busy(_), Event::Started | Event::Taken)
-        | (from @ Finishing(_), Event::Started | Event::Taken | Event::Answered)
-        | (from @ Idle { .. }, Event::Started | Event::Answered | Event::Finished { .. })
-        | (from @ Ending(_), Event::Started | Event::Taken | Event::Answered | Event::Finished { .. }) => {
+        | (from @ Busy(_), Event::Started | Event::Ready { .. } | Event::Taken)
+        | (from @ Finishing(_), Event::Started | Event::Ready { .. } | Event::Taken | Event::Answered)
+        | (from @ Idle { .. }, Event::Started | Event::Ready { .. } | Event::Answered | Event::Finished { .. })
+        | (
+            from @ Ending(_),
+            Event::Started | Event::Ready { .. } | Event::Taken | Event::Answered | Event::Finished { .. },
+        ) => {
             return Err(Impossible { from, event });
         }
     })

@@ -95,7 +95,7 @@ fn notice_ends(model: &mut BTreeMap<ContainerId, Known>) {
 
 fn begin(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u128, size: u32) {
     let memory = u64::from(size);
-    let Some((id, commands)) = pool.begin(&version(generation, size)) else {
+    let Some((id, commands)) = pool.begin(&version(generation, size), Purpose::Call) else {
         let held = model.values().filter(|known| !matches!(known.phase, Phase::Idle | Phase::Ending));
         let (count, held) = held.fold((0, 0), |(count, held), known| (count + 1, held + known.memory));
         assert!(count == ROOM.containers || held + memory > ROOM.memory_mib, "refused with room to make");
@@ -188,7 +188,7 @@ proptest! {
 fn a_call_waits_for_a_container_that_is_about_to_be_free() {
     let mut pool = Pool::new(ROOM);
     let function = version(0, 128);
-    let (id, _commands) = pool.begin(&function).unwrap();
+    let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
     pool.tell(id, Event::Answered);
     let Placement::Soon(mut soon) = pool.place(&function, Patience::Some) else { panic!() };
@@ -201,7 +201,7 @@ fn a_call_waits_for_a_container_that_is_about_to_be_free() {
 fn a_waiter_that_left_does_not_hold_the_container() {
     let mut pool = Pool::new(ROOM);
     let function = version(0, 128);
-    let (id, _commands) = pool.begin(&function).unwrap();
+    let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
     pool.tell(id, Event::Answered);
     drop(pool.place(&function, Patience::Some));
@@ -214,11 +214,48 @@ fn a_queued_call_takes_what_becomes_free() {
     let mut pool = Pool::new(ROOM);
     let function = version(0, 128);
     let mut queued = pool.queue(&function);
-    let (id, _commands) = pool.begin(&function).unwrap();
+    let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
     pool.finished(id);
     assert_eq!(queued.try_recv().unwrap().id, id);
     pool.tell(id, Event::Broken(Why::Failed));
     pool.forget(id);
     assert!(pool.versions.is_empty());
+}
+
+#[test]
+fn provisioned_containers_stay_when_others_go() {
+    let mut pool = Pool::new(ROOM);
+    let (function, other) = (version(0, 128), version(1, 256));
+    let begin = |pool: &mut Pool, purpose| {
+        let (id, commands) = pool.begin(&function, purpose).unwrap();
+        match purpose {
+            Purpose::Call => {
+                pool.tell(id, Event::Started);
+                pool.finished(id);
+            }
+            Purpose::Provisioned => pool.ready(id),
+        }
+        (id, commands)
+    };
+    let (kept, mut told) = begin(&mut pool, Purpose::Provisioned);
+    let (ordinary, mut ordinary_told) = begin(&mut pool, Purpose::Call);
+    assert_eq!(pool.provisioned(function.generation), (1, 1));
+    pool.idled(kept);
+    assert!(told.try_recv().is_err(), "idleness is what it is for");
+    // Four more fill the node; only the ordinary one makes room.
+    let begun: Vec<_> =
+        (0..4).map(|_| pool.begin(&other, Purpose::Call).map(|(id, commands)| (id, commands))).collect();
+    assert_eq!(begun.iter().flatten().count(), 3, "memory is the bound");
+    assert!(matches!(ordinary_told.try_recv(), Ok(Command::End(Why::Idle))));
+    pool.forget(ordinary);
+    assert_eq!(pool.relieve(), 0);
+    assert!(matches!(pool.place(&function, Patience::None), Placement::Warm(handle) if handle.id == kept));
+    assert_eq!(pool.provisioned(function.generation), (1, 1), "a busy one counts");
+    pool.release(|_| 0);
+    assert!(told.try_recv().is_err(), "a call is in it");
+    pool.finished(kept);
+    pool.idled(kept);
+    assert!(matches!(told.try_recv(), Ok(Command::End(Why::Idle))), "it is an ordinary one now");
+    assert_eq!(pool.provisioned(function.generation), (0, 0));
 }

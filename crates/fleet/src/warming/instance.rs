@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use lambent_model::FunctionVersion;
 use lambent_model::function::Runtime;
 use lambent_model::limits::DEFAULT_MEMORY_MIB;
-use lambent_sandbox::{BlankSpec, Cell, Error, Mount, Process, ProcessSpec};
+use lambent_sandbox::{BlankSpec, Cell, Error, Mount, Process, ProcessSpec, Template};
 
 use super::kind::Kind;
 use crate::environment::{self, RUNTIME};
@@ -26,7 +27,7 @@ impl std::fmt::Debug for Instance {
 
 impl Instance {
     /// A cell in which nothing runs, for a function of this runtime.
-    pub(crate) async fn bare(fleet: &Inner, runtime: Option<&Runtime>, memory_mib: u32) -> Result<Self, Error> {
+    async fn bare(fleet: &Inner, runtime: Option<&Runtime>, memory_mib: u32) -> Result<Self, Error> {
         let bootstraps = Mount { source: fleet.bootstraps.directory.clone(), target: RUNTIME.into() };
         let interpreter = runtime.and_then(|runtime| fleet.interpreters.of(runtime)?.mount.clone());
         let mounts = std::iter::once(bootstraps).chain(interpreter).collect();
@@ -42,15 +43,49 @@ impl Instance {
         };
         let runtime = kind.runtime();
         let mut instance = Self::bare(fleet, runtime.as_ref(), memory_mib).await?;
-        let command = runtime.as_ref().and_then(|runtime| {
-            let argv = environment::interpreter_command(runtime, fleet.interpreters.of(runtime)?)?;
-            Some((argv, environment::of_waiting(runtime)))
-        });
-        if let Some((argv, env)) = command {
+        let Some(runtime) = &runtime else { return Ok(instance) };
+        let template = fleet.warming.templates.of(fleet, runtime).await;
+        if let Some(template) = template
+            && instance.fork(fleet, runtime, &template).await
+        {
+            return Ok(instance);
+        }
+        let interpreter = fleet.interpreters.of(runtime);
+        let command = interpreter.and_then(|interpreter| environment::interpreter_command(runtime, interpreter));
+        if let Some(argv) = command {
+            let env = environment::of_waiting(runtime);
             let spec = ProcessSpec { argv, env, cwd: PathBuf::from("/"), log_pipe: true, order_pipe: true };
             instance.waiting = Some(instance.cell.spawn(spec).await?);
         }
         Ok(instance)
+    }
+
+    /// As [`Self::build`], in a call's way: with a fork where there is a template, else with nothing in it, because a runtime that is only
+    /// started now has no need to wait.
+    pub(crate) async fn now(fleet: &Inner, kind: Option<&Kind>, function: &FunctionVersion) -> Result<Self, Error> {
+        let mut instance = Self::bare(fleet, Some(&function.runtime), function.memory_mib).await?;
+        if kind.is_some()
+            && let Some(template) = fleet.warming.templates.there(&function.runtime)
+        {
+            instance.fork(fleet, &function.runtime, &template).await;
+        }
+        Ok(instance)
+    }
+
+    /// Forks a template into it; whether that worked.
+    async fn fork(&mut self, fleet: &Inner, runtime: &Runtime, template: &Arc<dyn Template>) -> bool {
+        match self.cell.fork_from(template).await {
+            Ok(process) => {
+                self.waiting = Some(process);
+                true
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(%runtime, error, "a template could not be forked; the next one is made anew");
+                fleet.warming.templates.forget(runtime, template);
+                false
+            }
+        }
     }
 
     /// Returns when what waits in it has died; never where nothing does.

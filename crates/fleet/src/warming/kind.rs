@@ -49,10 +49,10 @@ impl Kind {
         }
     }
 
-    /// What a waiting one takes of the machine's memory, agent and kernel included; measured, rounded up.
+    /// What a waiting one takes of the machine's memory, agent included, roughly. A forked Python shares nearly all with its template.
     pub(crate) fn cost_mib(&self) -> u64 {
         match self {
-            Self::Python { .. } => 12,
+            Self::Python { .. } => 4,
             Self::Node { .. } => 48,
             Self::Shell => 2,
         }

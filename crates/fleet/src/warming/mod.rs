@@ -1,6 +1,7 @@
 //! The warming pool: instances that were set up before any request and belong to nobody.
 //!
-//! An instance is a cell with its agent; in those for Python and Node.js our runtime has loaded itself and waits for its order. A cold call
+//! An instance is a cell with its agent; in those for Python and Node.js our runtime has loaded itself (for Python: is forked from a loaded
+//! [template](templates)) and waits for its order. A cold call
 //! takes one ([`Warming::take`]), which makes it a container's for good, or has one built in its way where there is none. One task keeps the
 //! pool ([`keep`]): nudged by whoever takes, and by a timer, it looks at the whole state, ends what is too much and makes what is missing.
 //!
@@ -23,6 +24,7 @@ mod instance;
 mod kind;
 pub(crate) mod pressure;
 mod state;
+mod templates;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -39,6 +41,7 @@ pub(crate) use instance::Instance;
 pub(crate) use kind::Kind;
 use pressure::Pressure;
 use state::Event;
+use templates::Templates;
 
 /// How often the pool is looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
@@ -49,6 +52,7 @@ const PUT_OFF: Duration = Duration::from_secs(1);
 pub(crate) struct Warming {
     config: PoolConfig,
     books: Mutex<Books>,
+    pub(crate) templates: Templates,
     nudge: Arc<Notify>,
     began: Instant,
 }
@@ -56,7 +60,7 @@ pub(crate) struct Warming {
 impl Warming {
     pub(crate) fn new(config: PoolConfig, seed: u64) -> Self {
         let books = Mutex::new(Books::new(config.clone(), seed));
-        Self { config, books, nudge: Arc::default(), began: Instant::now() }
+        Self { config, books, templates: Templates::default(), nudge: Arc::default(), began: Instant::now() }
     }
 
     fn books(&self) -> MutexGuard<'_, Books> {
@@ -106,6 +110,7 @@ impl Warming {
     pub(crate) fn close(&self) {
         let now = self.now();
         self.books().close(now);
+        self.templates.close();
     }
 }
 

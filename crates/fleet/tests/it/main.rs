@@ -8,4 +8,5 @@ mod faults;
 mod harness;
 mod life;
 mod logs;
+mod provisioned;
 mod warming;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use lambent_fleet::PoolConfig;
 use lambent_model::{AccountId, Region, limits};
 use serde::{Deserialize, Serialize};
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub sandbox: Sandbox,
     /// Containers.
     pub fleet: Fleet,
+    /// Instances made ahead.
+    pub pool: Pool,
     /// Other AWS services.
     pub aws: Aws,
     /// What functions logged.
@@ -92,6 +95,19 @@ pub struct Fleet {
     /// `concurrency`: calls of the account at once; beyond it callers are throttled. Default 1000. Since 0.1.
     pub concurrency: u32,
     /// `idle`: how long an unused container is kept. Short saves memory, long saves cold starts. Default 10m. Since 0.1.
+    pub idle: Duration,
+}
+
+/// `[pool]`: instances made ahead of calls. A kind is an interpreter (for Node.js: with a memory size), or `provided`.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool {
+    /// `floor`: instances of a kind that wait at least, where functions use it. 0 leaves all to the forecast. Default 1. Since 0.2.
+    pub floor: usize,
+    /// `ceiling`: instances of a kind that wait at most. 0 makes none ahead: cold starts build their own. Default 16. Since 0.2.
+    pub ceiling: usize,
+    /// `memory_mib`: memory of all waiting instances together, by what one of each kind takes. Default 256. Since 0.2.
+    pub memory_mib: u64,
+    /// `idle`: how long an instance waits that the forecast does not ask for. Default 1m. Since 0.2.
     pub idle: Duration,
 }
 
@@ -169,6 +185,15 @@ impl Config {
                 concurrency: reader.value("fleet.concurrency", limits::ACCOUNT_CONCURRENCY)?,
                 idle: duration(reader, "fleet.idle", DEFAULT_IDLE)?,
             },
+            pool: {
+                let defaults = PoolConfig::default();
+                Pool {
+                    floor: reader.value("pool.floor", defaults.floor)?,
+                    ceiling: reader.value("pool.ceiling", defaults.ceiling)?,
+                    memory_mib: reader.value("pool.memory_mib", defaults.memory_mib)?,
+                    idle: duration(reader, "pool.idle", defaults.idle)?,
+                }
+            },
             aws: Aws {
                 endpoint: reader.optional("aws.endpoint")?,
                 access_key_id: reader.optional("aws.access_key_id")?,
@@ -195,6 +220,10 @@ impl Config {
         }
         if self.fleet.concurrency == 0 {
             return refuse("fleet.concurrency = 0 would throttle every call: give at least 1".to_owned());
+        }
+        let Pool { floor, ceiling, .. } = self.pool;
+        if floor > ceiling {
+            return refuse(format!("pool.floor = {floor} is more than pool.ceiling = {ceiling}"));
         }
         if self.logs.expire_every.is_zero() {
             return refuse("logs.expire_every = 0s would never rest: give at least 1s".to_owned());

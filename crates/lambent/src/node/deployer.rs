@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use lambent_fleet::Fleet;
 use lambent_model::FunctionVersion;
 use lambent_model::function::Runtime;
-use lambent_registry::Deployer;
+use lambent_registry::{Allocation, Deployer};
 use uuid::Uuid;
 
 /// Hands the registry's wishes to the fleet.
@@ -24,6 +24,19 @@ impl Deployer for FleetDeployer {
 
     async fn ready(&self) {
         self.0.ready().await;
+    }
+
+    fn expect(&self, version: &FunctionVersion) {
+        self.0.expect(version);
+    }
+
+    fn provision(&self, wanted: Vec<(Arc<FunctionVersion>, u32)>) {
+        self.0.provision(wanted);
+    }
+
+    fn provisioned(&self, generation: Uuid) -> Allocation {
+        let lambent_fleet::Provisioned { available, failure } = self.0.provisioned(generation);
+        Allocation { available, failure }
     }
 
     fn runtimes(&self) -> Vec<Runtime> {

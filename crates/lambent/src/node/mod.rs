@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use lambent_fleet::{Fleet, FleetConfig};
+use lambent_fleet::{Fleet, FleetConfig, PoolConfig};
 use lambent_invoker::{Concurrency, Invoker};
 use lambent_model::{Clock, SystemClock};
 use lambent_policy::keys::Keys;
@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Env};
+use crate::config::{Config, Env, Pool};
 use deployer::FleetDeployer;
 pub use home::Home;
 pub use signals::Signals;
@@ -183,7 +183,9 @@ pub async fn open_store(dir: &Path) -> Result<Embedded> {
 
 fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfig {
     let defaults = FleetConfig::new(config.data_dir.join("fleet"));
+    let Pool { floor, ceiling, memory_mib, idle } = config.pool;
     FleetConfig {
+        pool: PoolConfig { floor, ceiling, memory_mib, idle, ..PoolConfig::default() },
         report_stages: config.logs.report_stages,
         idle_timeout: config.fleet.idle,
         aws_endpoint_url,

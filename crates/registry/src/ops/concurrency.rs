@@ -1,7 +1,4 @@
-//! Concurrency: reserved and provisioned, and the account's.
-//!
-//! Provisioned concurrency is kept as state only: nothing is started ahead of calls before there are instance pools. So
-//! its status is `FAILED` and says so, rather than a `READY` that nothing stands behind.
+//! Concurrency: reserved and provisioned, and the account's. What provisioned concurrency becomes is [`crate::provision`]'s.
 
 use std::sync::Arc;
 
@@ -9,27 +6,16 @@ use lambent_model::{FunctionArn, Qualifier, Version, limits};
 
 use crate::locate::{Target, missing};
 use crate::page::page;
+use crate::provision::shown;
 use crate::record::Provisioned;
 use crate::shape::*;
 use crate::snapshot::Function;
 use crate::{Caller, Error, Registry};
 
 const PAGE: usize = 50;
-const NOT_ALLOCATED: &str = "This system does not start execution environments ahead of calls yet.";
 
 fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidParameterValue(text.into()))
-}
-
-fn show(provisioned: &Provisioned) -> ProvisionedConcurrency {
-    ProvisionedConcurrency {
-        requested_provisioned_concurrent_executions: provisioned.requested,
-        available_provisioned_concurrent_executions: 0,
-        allocated_provisioned_concurrent_executions: 0,
-        status: "FAILED".to_owned(),
-        status_reason: Some(NOT_ALLOCATED.to_owned()),
-        last_modified: provisioned.modified.strftime("%Y-%m-%dT%H:%M:%S+0000").to_string(),
-    }
 }
 
 impl Registry {
@@ -153,7 +139,7 @@ impl Registry {
         Ok((arn, qualifier, function))
     }
 
-    /// AWS's `PutProvisionedConcurrencyConfig`, as state; see the module's notes.
+    /// AWS's `PutProvisionedConcurrencyConfig`.
     pub async fn put_provisioned_concurrency_config(
         &self,
         caller: &Caller,
@@ -168,20 +154,38 @@ impl Registry {
         )?;
         let asked = request.provisioned_concurrent_executions;
         let now = self.clock.now();
+        // The sum over all functions is looked at and changed by one at a time.
+        let _alone = self.concurrency.lock().await;
         self.change(&arn, |function, draft| {
             self.check_provisioned(function, &qualifier, asked)?;
-            let provisioned = Provisioned { requested: asked, modified: now };
-            draft.head.provisioned.insert(qualifier.to_string(), provisioned.clone());
-            Ok(show(&provisioned))
+            let (name, provisioned) = (qualifier.to_string(), Provisioned { requested: asked, modified: now });
+            draft.head.provisioned.insert(name.clone(), provisioned.clone());
+            let available = self.provisioned(function, &name, &provisioned).available_provisioned_concurrent_executions;
+            Ok(shown(&provisioned, available, "IN_PROGRESS", None))
         })
         .await
+    }
+
+    /// Provisioned by functions that have no reservation of their own, but for one qualifier of `without`.
+    fn provisioned_unreserved(&self, account: &lambent_model::AccountId, without: (&FunctionArn, &str)) -> u32 {
+        let mut total: u32 = 0;
+        for function in self.snapshot.functions.all() {
+            let head = &function.head;
+            if head.arn.account != *account || head.reserved_concurrency.is_some() {
+                continue;
+            }
+            let others = head.provisioned.iter().filter(|(name, _)| (&head.arn, name.as_str()) != without);
+            total = others.map(|(_, provisioned)| provisioned.requested).fold(total, u32::saturating_add);
+        }
+        total
     }
 
     fn check_provisioned(&self, function: &Function, qualifier: &Qualifier, asked: u32) -> Result<(), Error> {
         let head = &function.head;
         let others = head.provisioned.iter().filter(|(name, _)| **name != qualifier.to_string());
         let total = others.map(|(_, provisioned)| provisioned.requested).fold(asked, u32::saturating_add);
-        let unreserved = self.unreserved(&head.arn.account, None);
+        let elsewhere = self.provisioned_unreserved(&head.arn.account, (&head.arn, &qualifier.to_string()));
+        let unreserved = self.unreserved(&head.arn.account, None).saturating_sub(elsewhere);
         match head.reserved_concurrency {
             Some(reserved) if total > reserved => {
                 return invalid(
@@ -237,7 +241,9 @@ impl Registry {
             &request.qualifier,
             "The function resource provided must be an alias or a published version.",
         )?;
-        function.head.provisioned.get(&qualifier.to_string()).map(show).ok_or_else(|| {
+        let name = qualifier.to_string();
+        let found = function.head.provisioned.get(&name);
+        found.map(|provisioned| self.provisioned(&function, &name, provisioned)).ok_or_else(|| {
             let text = "No Provisioned Concurrency Config found for this function";
             Error::ProvisionedConcurrencyConfigNotFound(text.to_owned())
         })
@@ -272,12 +278,13 @@ impl Registry {
         let arn = self.locate_whole(caller, "ListProvisionedConcurrencyConfigs", &request.function_name)?;
         let function = self.snapshot.functions.get(&arn).ok_or_else(|| missing(&arn, None))?;
         let item = |name: &String, provisioned: &Provisioned| {
-            let shown = show(provisioned);
+            let shown = self.provisioned(&function, name, provisioned);
+            let available = shown.available_provisioned_concurrent_executions;
             ProvisionedConcurrencyConfigListItem {
                 function_arn: Some(arn.qualified(name)),
                 requested_provisioned_concurrent_executions: Some(shown.requested_provisioned_concurrent_executions),
-                available_provisioned_concurrent_executions: Some(0),
-                allocated_provisioned_concurrent_executions: Some(0),
+                available_provisioned_concurrent_executions: Some(available),
+                allocated_provisioned_concurrent_executions: Some(shown.allocated_provisioned_concurrent_executions),
                 status: Some(shown.status),
                 status_reason: shown.status_reason,
                 last_modified: Some(shown.last_modified),

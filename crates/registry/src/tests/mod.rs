@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::registry::{CodeSource, Deployer, FetchError};
+use crate::registry::{Allocation, CodeSource, Deployer, FetchError};
 use crate::shape::*;
 use crate::{Caller, Error, Registry, Settings};
 
@@ -35,11 +35,20 @@ pub(super) struct Told {
     pub(super) gate: Semaphore,
     pub(super) outcomes: Mutex<VecDeque<Result<(), String>>>,
     pub(super) retired: Mutex<Vec<Uuid>>,
+    /// What was to be provisioned last, and what becomes of each version of it.
+    pub(super) wanted: tokio::sync::watch::Sender<Vec<(u64, u32)>>,
+    pub(super) allocation: Mutex<Allocation>,
 }
 
 impl Default for Told {
     fn default() -> Self {
-        Self { gate: Semaphore::new(10_000), outcomes: Mutex::default(), retired: Mutex::default() }
+        Self {
+            gate: Semaphore::new(10_000),
+            outcomes: Mutex::default(),
+            retired: Mutex::default(),
+            wanted: Default::default(),
+            allocation: Mutex::default(),
+        }
     }
 }
 
@@ -51,6 +60,13 @@ impl Deployer for Told {
     }
     fn retire(&self, generation: Uuid) {
         self.retired.lock().unwrap().push(generation);
+    }
+    fn provision(&self, wanted: Vec<(Arc<FunctionVersion>, u32)>) {
+        let number = |version: &FunctionVersion| version.version.to_string().parse().unwrap();
+        self.wanted.send_replace(wanted.iter().map(|(version, count)| (number(version), *count)).collect());
+    }
+    fn provisioned(&self, _: Uuid) -> Allocation {
+        self.allocation.lock().unwrap().clone()
     }
     fn runtimes(&self) -> Vec<Runtime> {
         vec![Runtime::Python { minor: 8 }, Runtime::Python { minor: 12 }, Runtime::Node { major: 20 }]

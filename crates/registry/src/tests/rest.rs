@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use lambent_policy::document::{Decision, Request, Who};
 
 use super::*;
+use crate::Allocation;
 
 fn permission(sid: &str, qualifier: Option<&str>) -> AddPermissionRequest {
     AddPermissionRequest {
@@ -315,7 +316,7 @@ async fn mappings_that_are_refused() {
 }
 
 #[tokio::test]
-async fn provisioned_concurrency_does_not_claim_what_it_has_not() {
+async fn provisioned_concurrency_is_handed_over_and_shows_what_became_of_it() {
     let world = World::new().await;
     world.function("f").await;
     world.publish("f").await;
@@ -325,7 +326,23 @@ async fn provisioned_concurrency_does_not_claim_what_it_has_not() {
         provisioned_concurrent_executions: 2,
     };
     let made = world.registry.put_provisioned_concurrency_config(&world.caller, put("1")).await.unwrap();
-    assert_eq!((made.status.as_str(), made.available_provisioned_concurrent_executions), ("FAILED", 0));
+    assert_eq!((made.status.as_str(), made.available_provisioned_concurrent_executions), ("IN_PROGRESS", 0));
+    let told = |wanted: Vec<(u64, u32)>| {
+        let mut told = world.deployer.wanted.subscribe();
+        async move { drop(told.wait_for(|last| *last == wanted).await.unwrap()) }
+    };
+    told(vec![(1, 2)]).await;
+    let shown = async |available, failure: Option<&str>| {
+        *world.deployer.allocation.lock().unwrap() = Allocation { available, failure: failure.map(str::to_owned) };
+        let request =
+            GetProvisionedConcurrencyConfigRequest { function_name: "f".to_owned(), qualifier: "1".to_owned() };
+        let shown = world.registry.get_provisioned_concurrency_config(&world.caller, request).await.unwrap();
+        let available = shown.available_provisioned_concurrent_executions;
+        (shown.status, available, shown.status_reason.unwrap_or_default())
+    };
+    assert_eq!(shown(1, None).await, ("IN_PROGRESS".to_owned(), 1, String::new()));
+    assert_eq!(shown(3, None).await, ("READY".to_owned(), 2, String::new()));
+    assert_eq!(shown(1, Some("why")).await, ("FAILED".to_owned(), 1, "why".to_owned()));
     assert_eq!(
         said(world.registry.put_provisioned_concurrency_config(&world.caller, put("$LATEST")).await),
         "400 InvalidParameterValueException: Provisioned Concurrency Configs cannot be applied to unpublished function \
