@@ -78,7 +78,7 @@ def test_an_alias_that_moves_takes_its_containers_along(node, published):
     client.create_alias(FunctionName=published, Name="live", FunctionVersion="1")
     put(client, published, "live", 1)
     provisioned(client, published, "live")
-    client.update_function_configuration(FunctionName=published, Description="second")
+    client.update_function_configuration(FunctionName=published, Timeout=9)
     client.get_waiter("function_updated_v2").wait(FunctionName=published)
     client.publish_version(FunctionName=published)
     client.update_alias(FunctionName=published, Name="live", FunctionVersion="2")
@@ -97,7 +97,9 @@ def test_a_function_that_does_not_start_says_so(node):
     assert failed["AvailableProvisionedConcurrentExecutions"] == 0
 
 
-@pytest.mark.parametrize("count, text", [(901, "decreases account's UnreservedConcurrentExecution"), (1001, "is greater")])
+@pytest.mark.parametrize(
+    "count, text", [(901, "decreases account's UnreservedConcurrentExecution"), (1001, "is greater")]
+)
 def test_more_than_the_account_has_is_refused(node, published, count, text):
     with pytest.raises(botocore.exceptions.ClientError) as refused:
         put(node.client("lambda"), published, "1", count)
