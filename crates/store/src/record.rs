@@ -40,12 +40,14 @@ pub fn write(format: u32, record: &impl Serialize) -> Result<Bytes, Error> {
 
 /// The record of a document that is in format `known` or an earlier one.
 pub fn read<T: DeserializeOwned>(known: u32, document: &Document) -> Result<T, Error> {
-    let record = match serde_json::from_slice::<Found<'_>>(&document.value) {
-        Ok(Found { format, .. }) if format > known => {
+    // An array would do for a structure as well, and a record may be one.
+    let found = document.value.starts_with(b"{").then(|| serde_json::from_slice::<Found<'_>>(&document.value));
+    let record = match found {
+        Some(Ok(Found { format, .. })) if format > known => {
             return Err(Error::NewerRecord { key: document.key.clone(), found: format, known });
         }
-        Ok(Found { record, .. }) => serde_json::from_str(record.get()),
-        Err(_) => serde_json::from_slice(&document.value),
+        Some(Ok(Found { record, .. })) => serde_json::from_str(record.get()),
+        Some(Err(_)) | None => serde_json::from_slice(&document.value),
     };
     record.map_err(|source| Error::Damaged { key: document.key.clone(), source })
 }

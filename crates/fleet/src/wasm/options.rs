@@ -96,6 +96,7 @@ mod tests {
 
     fn read(variables: &[(&str, &str)]) -> Options {
         let mut function = version(0, 128);
+        function.network = Network::Internet;
         for (name, value) in variables {
             function.environment.insert((*name).to_owned(), (*value).to_owned());
         }
@@ -119,6 +120,7 @@ mod tests {
     #[test]
     fn a_function_without_network_reaches_nobody() {
         let mut function = version(0, 128);
+        function.network = Network::Internet;
         function.environment.insert(HTTP.to_owned(), "*".to_owned());
         assert_eq!(Options::of(&function).allow, ["*"]);
         function.network = Network::None;

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::Command;
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
@@ -149,7 +149,14 @@ fn the_link_carries_both_versions_of_ip() {
     let outside = [tcp.local_addr().unwrap(), udp.local_addr().unwrap()];
     let holes = outside.map(|outside| Hole { inside: inside(outside.port()), outside }).to_vec();
     let Some(link) = Link::new(Config { holes: holes.clone(), ..Config::default() }) else { return };
-    let mut client = link.cell.connect(holes[0].inside).unwrap();
+    // The kernel takes an address of version 6 into use a moment after it was given.
+    let begun = Instant::now();
+    let mut client = loop {
+        match link.cell.connect(holes[0].inside) {
+            Err(error) if error.kind() == ErrorKind::AddrNotAvailable && begun.elapsed() < HANG => thread::yield_now(),
+            connected => break connected.unwrap(),
+        }
+    };
     client.write_all(b"six").unwrap();
     let mut bytes = [0; 3];
     tcp.accept().unwrap().0.read_exact(&mut bytes).unwrap();
