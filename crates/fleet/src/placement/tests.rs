@@ -244,8 +244,7 @@ fn provisioned_containers_stay_when_others_go() {
     pool.idled(kept);
     assert!(told.try_recv().is_err(), "idleness is what it is for");
     // Four more fill the node; only the ordinary one makes room.
-    let begun: Vec<_> =
-        (0..4).map(|_| pool.begin(&other, Purpose::Call).map(|(id, commands)| (id, commands))).collect();
+    let begun: Vec<_> = (0..4).map(|_| pool.begin(&other, Purpose::Call)).collect();
     assert_eq!(begun.iter().flatten().count(), 3, "memory is the bound");
     assert!(matches!(ordinary_told.try_recv(), Ok(Command::End(Why::Idle))));
     pool.forget(ordinary);

@@ -35,7 +35,9 @@ async fn buffered(args: &InvokeArgs, client: &Client, payload: Bytes, json: bool
         if args.trace {
             let stages: Map<String, Value> =
                 answer.stages.into_iter().map(|(name, took)| (name, took.into())).collect();
-            document["trace"] = json!({ "stages_ms": stages, "whole_ms": took });
+            if let Some(fields) = document.as_object_mut() {
+                fields.insert("trace".to_owned(), json!({ "stages_ms": stages, "whole_ms": took }));
+            }
         }
         output::json(&document)?;
     } else {

@@ -186,7 +186,7 @@ fn failures_put_the_next_attempt_off_longer_and_longer() {
     books.used(kind, now);
     let mut waits = Vec::new();
     for _ in 0..12 {
-        assert_eq!(books.plan(now, Pressure::Calm), [kind.clone()]);
+        assert_eq!(books.plan(now, Pressure::Calm), std::slice::from_ref(kind));
         let (id, _commands) = books.begin(kind, now);
         books.tell(id, Event::Broken, now);
         let wait = books.failed(kind, now);
