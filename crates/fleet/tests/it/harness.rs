@@ -169,6 +169,11 @@ impl Harness {
         let cells = std::fs::read_dir(self.path().join("cells")).map_or(0, Iterator::count);
         assert!(cells == 0 || isolated(), "directories of cells are left");
         let mark = self.path().to_string_lossy().into_owned();
+        // A cell that was given up half-made is destroyed by its drop, which does not wait for its processes.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !processes_with(&mark).is_empty() && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
         assert_eq!(processes_with(&mark), Vec::<u32>::new(), "processes are left");
         self.directory
     }
