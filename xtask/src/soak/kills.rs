@@ -42,6 +42,8 @@ pub struct KillsArgs {
 const SMALL: u64 = 600;
 /// An idle container's life here: short, so that ends by idleness happen among the calls as well.
 const IDLE: &str = "fleet.idle=1s";
+/// As many instances of a kind wait whatever was called: what the node holds of its host can then be compared before and after.
+const POOL: [&str; 2] = ["pool.floor=2", "pool.ceiling=2"];
 /// Calls before any harm, for each client: enough that every function has had as many containers as it will ever have.
 const WARM_UP_CALLS: u64 = 40;
 
@@ -75,7 +77,8 @@ fn can_run(binary: &Path) -> Result<bool> {
 fn soak(binary: &Path, total: u64, seed: u64) -> Result<Findings> {
     let scratch = tempfile::tempdir()?;
     let log = scratch.path().join("log");
-    let node = Lambent::start_with(binary, &[IDLE], std::fs::File::create(&log)?.into())?;
+    let settings = [&[IDLE], POOL.as_slice()].concat();
+    let node = Lambent::start_with(binary, &settings, std::fs::File::create(&log)?.into())?;
     let api = Api { address: node.address, key: node.key.clone() };
     let subject = Subject { node: node.pid(), address: node.address, patience: PATIENCE };
     let names = api::block_on(functions::create(&api, "soak-"))?;
@@ -114,11 +117,12 @@ pub fn end(node: Lambent, subject: &Subject, log: &Path) -> Result<Vec<String>> 
     if !status.success() {
         faults.push(format!("the node ended with {status}"));
     }
-    let outlived = before.iter().filter(|process| procs::same(process)).count();
-    let left = [("processes", outlived), ("cgroups", subject.cgroups())];
-    faults.extend(
-        left.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what} outlive the node")),
-    );
+    let outlived = before.iter().filter(|process| procs::runs(process));
+    faults.extend(outlived.map(|process| format!("{} ({}) outlives the node", process.name, process.pid)));
+    let cgroups = subject.cgroups();
+    if cgroups > 0 {
+        faults.push(format!("{cgroups} cgroups outlive the node"));
+    }
     let text = std::fs::read_to_string(log).context("the node's log")?;
     faults.extend(
         text.lines().filter(|line| line.contains("panicked")).take(5).map(|line| format!("the node's log: {line}")),

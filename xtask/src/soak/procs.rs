@@ -33,9 +33,11 @@ fn parse(pid: u32, stat: &str) -> Option<Process> {
     Some(Process { pid, parent, name, start })
 }
 
-/// Whether that very process is still there.
-pub fn same(process: &Process) -> bool {
-    all().iter().any(|other| (other.pid, other.start) == (process.pid, process.start))
+/// Whether that very process still runs; one that has ended and that nobody has asked how does not.
+pub fn runs(process: &Process) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", process.pid)).unwrap_or_default();
+    let has_ended = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
+    !has_ended && parse(process.pid, &stat).is_some_and(|other| other.start == process.start)
 }
 
 /// Everything below `root`, nearest first.

@@ -1,4 +1,4 @@
-//! What has to be cleared away when a cell ends, in which order.
+//! What has to be cleared away when a cell or a template ends, in which order.
 
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use super::channel::Channel;
 use super::ids::{GID_INSIDE, UID_INSIDE};
 use super::nursery::Nursery;
+use super::remains::Remains;
 use super::{HOSTNAME, SHARED_MIB, barriers};
 use crate::Error;
 use crate::agent::{exec, privileges, seccomp};
@@ -60,7 +61,8 @@ struct State {
 /// The handle. Forks that live hold it as well, so that it can tell of their ends.
 pub(super) struct CellTemplate {
     shared: Arc<Shared>,
-    process: PidFd,
+    /// Its process, ended with the handle.
+    remains: Remains,
     /// The template ends with the nursery.
     _nursery: Arc<Nursery>,
 }
@@ -87,11 +89,12 @@ impl CellTemplate {
         drop(theirs);
         let channel = Channel::new(socket).map_err(step("register the template's socket"))?;
         let process = match next(&channel).await? {
-            (FromTemplate::Born { .. }, Some(pidfd)) => PidFd::from(pidfd),
+            (FromTemplate::Born { .. }, Some(pidfd)) => pidfd.into(),
             _ => return Err(Error::Ended),
         };
         let shared = Shared { channel, state: Mutex::default(), next: AtomicU64::new(0), patience, without };
-        let template = Self { shared: Arc::new(shared), process, _nursery: nursery };
+        let remains = Remains { agent: Some(process), egress: None, group: None, cgroups: None, ids: None };
+        let template = Self { shared: Arc::new(shared), remains, _nursery: nursery };
         let begin = begin(without).map_err(step("compile the filter"))?;
         let started = async {
             template.shared.channel.send(&begin, &[]).await.map_err(ended_or(START))?;
@@ -128,7 +131,9 @@ impl CellTemplate {
         };
         let Ok(forked) = tokio::time::timeout(shared.patience, asked).await else {
             tracing::warn!(patience = ?shared.patience, "a template does not answer; it is given up");
-            let _ = self.process.signal(libc::SIGKILL);
+            if let Some(process) = &self.remains.agent {
+                let _ = process.signal(libc::SIGKILL);
+            }
             shared.end();
             return Err(step("fork the template")(io::ErrorKind::TimedOut.into()));
         };
@@ -144,12 +149,6 @@ const START: &str = "start the template";
 impl Template for CellTemplate {
     fn usable(&self) -> bool {
         !self.shared.state().ended && self.shared.next.load(Ordering::Relaxed) < MOST_FORKS
-    }
-}
-
-impl Drop for CellTemplate {
-    fn drop(&mut self) {
-        let _ = self.process.signal(libc::SIGKILL);
     }
 }
 
