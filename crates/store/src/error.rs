@@ -19,6 +19,12 @@ pub enum Error {
         /// What was being written.
         what: &'static str,
     },
+    /// A queue has come to its bound; others may still have room in it.
+    #[error("the event queue has no room for {lane}; events leave it as they are run")]
+    QueueFull {
+        /// The lane that wanted more.
+        lane: String,
+    },
     /// Another process uses the directory.
     #[error("data directory {} is in use by another process; stop it, or choose another with --data-dir", path.display())]
     Locked {

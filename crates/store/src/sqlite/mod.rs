@@ -4,6 +4,7 @@
 //! share one `fsync`. Readers have a connection of their own and never wait for the writer.
 
 mod catalog;
+mod events;
 mod logs;
 mod writer;
 
@@ -14,6 +15,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 use crate::Error;
 
 pub use catalog::Catalog;
+pub use events::Events;
 pub use logs::Logs;
 
 /// Whether a commit waits until it has reached the disk.

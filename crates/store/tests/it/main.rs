@@ -7,12 +7,14 @@
 mod blobs;
 mod catalog;
 mod crash;
+mod events;
 mod logs;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use lambent_store::{Blobs, Catalog, Embedded, Logs};
+use lambent_store::queue::Bounds;
+use lambent_store::{Blobs, Catalog, Embedded, EventQueue, Logs};
 
 /// A way to keep state.
 pub trait Backend {
@@ -20,7 +22,15 @@ pub trait Backend {
     const NAME: &'static str;
 
     /// Opens what is kept in `dir`; dropping the ports closes it.
-    fn open(dir: &Path) -> Ports;
+    fn open(dir: &Path) -> Ports {
+        Self::open_bounded(dir, Bounds::default())
+    }
+
+    /// As [`Backend::open`], with bounds for events.
+    fn open_bounded(dir: &Path, events: Bounds) -> Ports;
+
+    /// What is left of `dir` when its user is killed at this instant: a copy, so that the user need not be.
+    fn crash(dir: &Path) -> tempfile::TempDir;
 }
 
 /// The ports of a back end.
@@ -31,6 +41,8 @@ pub struct Ports {
     pub blobs: Arc<dyn Blobs>,
     /// Logs.
     pub logs: Arc<dyn Logs>,
+    /// Events.
+    pub events: Arc<dyn EventQueue>,
     /// Goes after the ports: whatever holds the back end open.
     pub _guard: Option<Box<dyn std::any::Any>>,
 }
@@ -41,14 +53,25 @@ pub struct OneMachine;
 impl Backend for OneMachine {
     const NAME: &'static str = "one-machine";
 
-    fn open(dir: &Path) -> Ports {
-        let store = Embedded::open(&dir.join("data")).unwrap();
+    fn open_bounded(dir: &Path, events: Bounds) -> Ports {
+        let store = Embedded::open_bounded(&dir.join("data"), events).unwrap();
         Ports {
             catalog: store.catalog.clone(),
             blobs: store.blobs.clone(),
             logs: store.logs.clone(),
+            events: store.events.clone(),
             _guard: Some(Box::new(store)),
         }
+    }
+
+    /// What a process has handed to the kernel outlives it; nothing else does. Nobody writes while a test copies.
+    fn crash(dir: &Path) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::create_dir(copy.path().join("data")).unwrap();
+        for file in ["events.db", "events.db-wal"] {
+            std::fs::copy(dir.join("data").join(file), copy.path().join("data").join(file)).unwrap();
+        }
+        copy
     }
 }
 
