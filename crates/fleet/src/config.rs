@@ -9,6 +9,8 @@ use crate::warming::pressure::PressureProbe;
 pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 /// How many containers a node keeps at once when nothing else was said.
 pub const DEFAULT_MAX_CONTAINERS: usize = 1_000;
+/// How long a call waits on a full node when nothing else was said: long enough for calls under way to end, short enough for its caller.
+pub const DEFAULT_ROOM_PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes of unpacked code kept when nothing else was said.
 pub const DEFAULT_CODE_CACHE_BYTES: u64 = 20 * 1024 * 1024 * 1024;
 
@@ -77,10 +79,12 @@ pub struct FleetConfig {
     pub data_dir: PathBuf,
     /// An idle container is ended after this long.
     pub idle_timeout: Duration,
-    /// Containers at once, whatever they do; at the bound the least recently used idle one makes place, else calls are refused.
+    /// Containers at once, whatever they do; at the bound the least recently used idle one makes place, else calls wait, and are refused.
     pub max_containers: usize,
     /// Memory that containers may be promised together, in MiB; at the bound as with `max_containers`.
     pub memory_mib: u64,
+    /// How long a call waits on a node that is full before it is refused.
+    pub room_patience: Duration,
     /// Bytes of unpacked code and layers kept; what no container uses is removed, least recently used first.
     pub code_cache_bytes: u64,
     /// Whether `REPORT` lines say, after what AWS has there, what each stage of the call took.
@@ -103,6 +107,7 @@ impl FleetConfig {
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
             max_containers: DEFAULT_MAX_CONTAINERS,
             memory_mib: machine_memory_mib(),
+            room_patience: DEFAULT_ROOM_PATIENCE,
             code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
             report_stages: false,
             aws_endpoint_url: None,

@@ -1,4 +1,4 @@
-//! The fleet itself: from a call to a container's task.
+//! The fleet itself: what it is made of, its door, its end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,7 +8,6 @@ use lambent_model::function::Runtime;
 use lambent_model::{Clock, ContainerId, FunctionVersion};
 use lambent_sandbox::{Cell, Sandbox};
 use lambent_store::{Blobs, Logs};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -16,26 +15,19 @@ use uuid::Uuid;
 
 use crate::bootstraps::Bootstraps;
 use crate::code::CodeCache;
-use crate::container::{self, Command, Job};
+use crate::container::Job;
+use crate::dispatch::Turns;
 use crate::interpreters::Interpreters;
 use crate::log::{LogWriter, start_writer};
-use crate::placement::{Handle, Patience, Placement, Pool, Purpose, Room, SOON};
+use crate::placement::{Patience, Pool, Room};
 use crate::provisioned::{self, Provisioned, Provisioning};
 use crate::stage::StageMeters;
 use crate::warming::{self, Kind, Warming};
 use crate::wasm::Wasm;
-use crate::{Call, Error, FleetConfig, PrepareError, Running, Stage};
+use crate::{Call, Error, FleetConfig, PrepareError, Running};
 
 /// How long containers may take to end after they were told to for good: more than the longest shutdown window.
 const END_WITHIN: Duration = Duration::from_secs(10);
-
-/// How long a starting container counts among those that start at once.
-const START_TURN: Duration = Duration::from_secs(1);
-
-/// Containers that start at once: twice the processors, because starting is partly waiting.
-fn starts_at_once() -> usize {
-    2 * std::thread::available_parallelism().map_or(2, usize::from)
-}
 
 /// What one container is doing.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -140,7 +132,7 @@ pub(crate) struct Inner {
     pub(crate) provisioning: Provisioning,
     pub(crate) tasks: TaskTracker,
     pool: Mutex<Pool>,
-    starts: Arc<Semaphore>,
+    pub(crate) turns: Turns,
     /// Taken when the fleet has shut down: the writer ends when nobody can push any more.
     writer: Mutex<Option<LogWriter>>,
 }
@@ -175,7 +167,7 @@ impl Fleet {
         let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
         let (writer, log_task) = start_writer(logs);
         let room = Room { containers: config.max_containers, memory_mib: config.memory_mib };
-        let pool = config.pool.clone();
+        let (pool, turns) = (config.pool.clone(), Turns::default());
         let inner = Arc::new(Inner {
             config,
             sandbox,
@@ -191,8 +183,8 @@ impl Fleet {
             provisioning: Provisioning::default(),
             warming: Warming::new(pool, Uuid::new_v4().as_u64_pair().0),
             tasks: TaskTracker::new(),
-            pool: Mutex::new(Pool::new(room)),
-            starts: Arc::new(Semaphore::new(starts_at_once())),
+            pool: Mutex::new(Pool::new(room, Arc::clone(&turns.room))),
+            turns,
             writer: Mutex::new(Some(writer)),
         });
         inner.tasks.spawn(provisioned::keep(Arc::clone(&inner)));
@@ -321,9 +313,6 @@ impl Drop for Fleet {
     }
 }
 
-/// A call that could not be placed, handed back.
-type Refused = (Box<Job>, Error);
-
 impl Inner {
     pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
         self.pool.lock().unwrap_or_else(PoisonError::into_inner)
@@ -348,201 +337,9 @@ impl Inner {
         self.tasks.spawn(crate::wasm::run(Arc::clone(self), version, job));
         Ok(())
     }
-
-    /// Gives a call to a container. Waits for nothing: what may take time is done by a task.
-    fn dispatch(
-        self: &Arc<Self>,
-        version: &Arc<FunctionVersion>,
-        mut job: Box<Job>,
-        patience: Patience,
-    ) -> Result<(), Refused> {
-        if let Err(error) = self.can_run(version) {
-            return Err((job, error));
-        }
-        loop {
-            // The lock is free again before the placement is looked at.
-            let placement = self.pool().place(version, patience);
-            job.stages.end(Stage::Placement);
-            let (error, back) = match placement {
-                Placement::Warm(handle) => match hand_over(&handle, job) {
-                    Ok(()) => return Ok(()),
-                    // It broke since; it tells the pool by itself.
-                    Err(back) => {
-                        job = back;
-                        continue;
-                    }
-                },
-                Placement::Soon(free) => {
-                    let waiting = Arc::clone(self).wait_until_free(Arc::clone(version), job, free);
-                    self.tasks.spawn(waiting);
-                    return Ok(());
-                }
-                Placement::Fresh => match Arc::clone(&self.starts).try_acquire_owned() {
-                    Ok(turn) => return self.start(version, job, turn),
-                    Err(_taken) => {
-                        let free = self.pool().queue(version);
-                        self.tasks.spawn(Arc::clone(self).wait_for_turn(Arc::clone(version), job, free));
-                        return Ok(());
-                    }
-                },
-                Placement::Closed => (Error::ShuttingDown, job),
-            };
-            return Err((back, error));
-        }
-    }
-
-    /// A call that waits a moment for a container that is about to be free.
-    async fn wait_until_free(
-        self: Arc<Self>,
-        version: Arc<FunctionVersion>,
-        mut job: Box<Job>,
-        mut free: oneshot::Receiver<Handle>,
-    ) {
-        let handle = match tokio::time::timeout(SOON, &mut free).await {
-            Ok(handle) => handle.ok(),
-            Err(_elapsed) => {
-                free.close();
-                free.try_recv().ok()
-            }
-        };
-        job.stages.end(Stage::Queue);
-        let job = match handle {
-            Some(handle) => match hand_over(&handle, job) {
-                Ok(()) => return,
-                Err(job) => job,
-            },
-            None => job,
-        };
-        if let Err((job, error)) = self.dispatch(&version, job, Patience::None) {
-            job.refuse(error);
-        }
-    }
-
-    /// A call whose container ended before it began it.
-    pub(crate) fn dispatch_again(self: &Arc<Self>, version: &Arc<FunctionVersion>, job: Box<Job>) {
-        if let Err((job, error)) = self.dispatch(version, job, Patience::None) {
-            job.refuse(error);
-        }
-    }
-
-    /// A call that waits for its turn to start a container, or for one of its version that becomes free before.
-    async fn wait_for_turn(
-        self: Arc<Self>,
-        version: Arc<FunctionVersion>,
-        mut job: Box<Job>,
-        mut free: oneshot::Receiver<Handle>,
-    ) {
-        let (mut handle, mut turn) = (None, None);
-        tokio::select! {
-            biased;
-            Ok(freed) = &mut free => handle = Some(freed),
-            granted = Arc::clone(&self.starts).acquire_owned() => turn = granted.ok(),
-        }
-        if handle.is_none() {
-            free.close();
-            handle = free.try_recv().ok();
-        }
-        job.stages.end(Stage::Queue);
-        let job = match handle {
-            Some(handle) => match hand_over(&handle, job) {
-                Ok(()) => return,
-                Err(job) => job,
-            },
-            None => job,
-        };
-        let placed = match turn {
-            Some(turn) => self.start(&version, job, turn),
-            None => self.dispatch(&version, job, Patience::None),
-        };
-        if let Err((job, error)) = placed {
-            job.refuse(error);
-        }
-    }
-
-    /// Starts a container's task. `turn` is given back when its init phase is over, or has lasted so long that it is not the processor
-    /// it waits for.
-    fn start(
-        self: &Arc<Self>,
-        version: &Arc<FunctionVersion>,
-        job: Box<Job>,
-        turn: OwnedSemaphorePermit,
-    ) -> Result<(), Refused> {
-        let place = self.pool().begin(version, Purpose::Call);
-        let Some((id, commands)) = place else { return Err((job, self.full())) };
-        let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands, self.hold(turn));
-        self.tasks.spawn(task);
-        Ok(())
-    }
-
-    /// Starts a container that no call waits for, when its turn has come.
-    pub(crate) async fn start_ahead(self: &Arc<Self>, version: Arc<FunctionVersion>) -> Result<(), Error> {
-        self.interpreters.ready().await;
-        self.can_run(&version)?;
-        let turn = Arc::clone(&self.starts).acquire_owned().await.map_err(|_closed| Error::ShuttingDown)?;
-        let place = self.pool().begin(&version, Purpose::Provisioned);
-        let Some((id, commands)) = place else { return Err(self.full()) };
-        self.tasks.spawn(container::run_ahead(Arc::clone(self), id, version, commands, self.hold(turn)));
-        Ok(())
-    }
-
-    fn hold(&self, turn: OwnedSemaphorePermit) -> Turn {
-        Turn::hold(turn, self.warming.nudge())
-    }
-
-    /// Whether instances may be made without taking the processor from calls: no container is being started; `half`: half of the starts
-    /// are free.
-    pub(crate) fn starts_are_free(&self, half: bool) -> bool {
-        let free = self.starts.available_permits();
-        if half { free * 2 >= starts_at_once() } else { free >= starts_at_once() }
-    }
-
-    fn can_run(&self, version: &FunctionVersion) -> Result<(), Error> {
-        match version.runtime {
-            Runtime::Provided(_) => Ok(()),
-            Runtime::Python { .. } | Runtime::Node { .. } if self.interpreters.of(&version.runtime).is_some() => Ok(()),
-            Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Wasm => {
-                let found: Vec<String> = self.interpreters.runtimes().iter().map(Runtime::to_string).collect();
-                Err(Error::NoRuntime { runtime: version.runtime.to_string(), found: found.join(", ") })
-            }
-        }
-    }
-
-    fn full(&self) -> Error {
-        let pool = self.pool();
-        if pool.is_closed() {
-            return Error::ShuttingDown;
-        }
-        Error::Full { containers: pool.len(), memory_mib: pool.memory_mib() }
-    }
-}
-
-/// One of the few starts at a time. Ends when dropped, and by itself after [`START_TURN`].
-pub(crate) struct Turn(#[allow(dead_code, reason = "its drop is what counts")] oneshot::Sender<()>);
-
-impl Turn {
-    fn hold(turn: OwnedSemaphorePermit, over: Arc<Notify>) -> Self {
-        let (dropped, ended) = oneshot::channel();
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(START_TURN, ended).await;
-            drop(turn);
-            over.notify_one();
-        });
-        Self(dropped)
-    }
 }
 
 /// Whole milliseconds.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// Gives a call to a container's task; hands it back where that has ended.
-fn hand_over(handle: &Handle, job: Box<Job>) -> Result<(), Box<Job>> {
-    handle.commands.try_send(Command::Run(job)).map_err(|refused| {
-        tracing::debug!(container = %handle.id, "a container ended just before a call came to it");
-        match refused.into_inner() {
-            Command::Run(job) => job,
-            Command::End(_) => unreachable!("what was sent comes back"),
-        }
-    })
 }

@@ -13,6 +13,7 @@ mod call;
 mod code;
 mod config;
 mod container;
+mod dispatch;
 mod environment;
 mod error;
 mod fleet;

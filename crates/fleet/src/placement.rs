@@ -3,7 +3,7 @@
 //! In order: the most recently used idle container of the version; one that has answered and is about to be free, if that happens within
 //! [`SOON`]; a new one. A node starts a few containers at a time, because more would only make each of them later: a call whose turn to start one
 //! has not come takes whichever of its version becomes free meanwhile. A new one needs room on the node: idle containers of other versions
-//! make it, least recently used first; if that is not enough the call is refused. What a new container is made from, an instance of the
+//! make it, least recently used first; if that is not enough the call waits for [some](crate::dispatch), and is refused when none comes. What a new container is made from, an instance of the
 //! [warming pool](crate::warming) or one built in the call's way, is its own task's business.
 //!
 //! This is bookkeeping only, under one lock that is never held across an await. [`Pool`] performs what [`state::step`] decides.
@@ -11,10 +11,11 @@
 //! [`state::step`]: crate::container::state::step
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lambent_model::{ContainerId, FunctionVersion};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 use crate::container::Command;
@@ -62,6 +63,8 @@ pub(crate) struct Pool {
     /// Orders the moments at which containers became idle.
     moment: u64,
     closed: bool,
+    /// Told when a container becomes idle or is gone.
+    room_made: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -88,9 +91,10 @@ struct Generation {
 }
 
 impl Pool {
-    pub(crate) fn new(room: Room) -> Self {
+    /// None yet. `room_made` is told when there may be room where there was none.
+    pub(crate) fn new(room: Room, room_made: Arc<Notify>) -> Self {
         let (entries, versions) = Default::default();
-        Self { room, entries, versions, memory_mib: 0, moment: 0, closed: false }
+        Self { room, entries, versions, memory_mib: 0, moment: 0, closed: false, room_made }
     }
 
     /// A place for a call of `version`. `patience`: whether it may wait for a container that is about to be free.
@@ -153,7 +157,7 @@ impl Pool {
     }
 
     /// Forgets a version without containers that nobody waits for.
-    fn tidy(&mut self, generation: Uuid) {
+    pub(crate) fn tidy(&mut self, generation: Uuid) {
         let Some(found) = self.versions.get_mut(&generation) else { return };
         found.waiting.retain(|waiter| !waiter.is_closed());
         if found.containers == 0 && found.waiting.is_empty() {
@@ -254,6 +258,7 @@ impl Pool {
         }
         loop {
             let Some(waiter) = self.versions.get_mut(&generation).and_then(|found| found.waiting.pop_front()) else {
+                self.room_made.notify_one();
                 return;
             };
             if waiter.is_closed() {
@@ -330,6 +335,7 @@ impl Pool {
     /// A container is gone, with all it held.
     pub(crate) fn forget(&mut self, id: ContainerId) {
         let Some(entry) = self.entries.remove(&id) else { return };
+        self.room_made.notify_one();
         count(entry.state, -1.0);
         self.memory_mib -= u64::from(entry.memory_mib);
         let Some(generation) = self.versions.get_mut(&entry.generation) else { return };

@@ -25,7 +25,8 @@ use tokio::time::Instant;
 use tracing::{Instrument as _, Span, info_span};
 
 use crate::code::Code;
-use crate::fleet::{Inner, Turn};
+use crate::dispatch::Turn;
+use crate::fleet::Inner;
 use crate::log::{ContainerLog, Platform};
 use crate::{Call, Error, FunctionResponse, LogTail, Report, Running, Stage, Stages, StartKind};
 use fault::Fault;

@@ -129,7 +129,7 @@ fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u
 proptest! {
     #[test]
     fn the_books_agree_with_the_model(steps in steps()) {
-        let mut pool = Pool::new(ROOM);
+        let mut pool = Pool::new(ROOM, Arc::default());
         let mut model: BTreeMap<ContainerId, Known> = BTreeMap::new();
         let mut moment = 0;
         for step in steps {
@@ -186,7 +186,7 @@ proptest! {
 
 #[test]
 fn a_call_waits_for_a_container_that_is_about_to_be_free() {
-    let mut pool = Pool::new(ROOM);
+    let mut pool = Pool::new(ROOM, Arc::default());
     let function = version(0, 128);
     let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
@@ -199,7 +199,7 @@ fn a_call_waits_for_a_container_that_is_about_to_be_free() {
 
 #[test]
 fn a_waiter_that_left_does_not_hold_the_container() {
-    let mut pool = Pool::new(ROOM);
+    let mut pool = Pool::new(ROOM, Arc::default());
     let function = version(0, 128);
     let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
@@ -211,7 +211,7 @@ fn a_waiter_that_left_does_not_hold_the_container() {
 
 #[test]
 fn a_queued_call_takes_what_becomes_free() {
-    let mut pool = Pool::new(ROOM);
+    let mut pool = Pool::new(ROOM, Arc::default());
     let function = version(0, 128);
     let mut queued = pool.queue(&function);
     let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
@@ -225,7 +225,7 @@ fn a_queued_call_takes_what_becomes_free() {
 
 #[test]
 fn provisioned_containers_stay_when_others_go() {
-    let mut pool = Pool::new(ROOM);
+    let mut pool = Pool::new(ROOM, Arc::default());
     let (function, other) = (version(0, 128), version(1, 256));
     let begin = |pool: &mut Pool, purpose| {
         let (id, commands) = pool.begin(&function, purpose).unwrap();

@@ -102,17 +102,39 @@ async fn function_of(harness: &Harness) -> lambent_model::FunctionVersion {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn idle_containers_make_room_and_busy_ones_do_not() {
+async fn calls_wait_for_room_that_idle_containers_make() {
     let harness = Harness::with(|config| config.max_containers = 1).await;
     let Some(first) = harness.shell("while true; do next; answer 1; done").await else { return };
     let slow = harness.shell("next; sleep 1; answer 2; next").await.unwrap();
     assert_eq!(harness.call(&first, "{}").await.body, "1");
     harness.settled("idle", 1).await;
     let running = harness.start(&slow, "{}").await.unwrap();
-    let refused = harness.start(&first, "{}").await;
-    assert!(matches!(refused, Err(Error::Full { .. })), "{refused:?}");
+    let waiting = harness.start(&first, "{}").await.unwrap();
+    let another = harness.start(&slow, "{}").await.unwrap();
     assert_eq!(finish(running).await.body, "2");
+    // In whichever order: the slow one's container is free for its own next call, or gone for the other's.
+    let (first, second) = tokio::join!(finish(waiting), finish(another));
+    assert_eq!((first.body.as_str(), second.body.as_str()), ("1", "2"));
     harness.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_find_no_room_are_refused() {
+    let harness = Harness::with(|config| {
+        (config.max_containers, config.memory_mib, config.room_patience) = (1, 256, Duration::from_millis(50));
+    })
+    .await;
+    let Some(mut large) = harness.shell("while true; do next; answer 1; done").await else { return };
+    large.memory_mib = 257;
+    let refused = harness.start(&large, "{}").await;
+    assert!(matches!(refused, Err(Error::Full { .. })), "{refused:?}");
+    let slow = harness.shell("next; sleep 30; answer 2; next").await.unwrap();
+    let slow = harness.start(&slow, "{}").await.unwrap();
+    let other = harness.shell("while true; do next; answer 1; done").await.unwrap();
+    let refused = harness.start(&other, "{}").await.unwrap().response.await.unwrap();
+    assert!(matches!(refused, Err(Error::Full { .. })));
+    drop(slow);
+    harness.fleet.shutdown(Duration::ZERO).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 pub use env::{Env, ProcessEnv};
 pub use reader::{Effective, Error};
-pub use sections::{Config, LogFormat, Pool, SandboxKind};
+pub use sections::{Config, Fleet, LogFormat, Pool, SandboxKind};
 
 use crate::cli::ServeArgs;
 use reader::Reader;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use lambent_fleet::PoolConfig;
+use lambent_fleet::FleetConfig;
 use lambent_model::{AccountId, Region, limits};
 use serde::{Deserialize, Serialize};
 
@@ -90,12 +90,19 @@ pub enum SandboxKind {
 }
 
 /// `[fleet]`: containers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Fleet {
     /// `concurrency`: calls of the account at once; beyond it callers are throttled. Default 1000. Since 0.1.
     pub concurrency: u32,
     /// `idle`: how long an unused container is kept. Short saves memory, long saves cold starts. Default 10m. Since 0.1.
     pub idle: Duration,
+    /// `containers`: at once, whatever they do; at the bound idle ones of other versions make place. Default 1000. Since 0.2.
+    pub containers: usize,
+    /// `memory_mib`: what containers may be promised together. Most use far less than they are promised: more than the machine has is
+    /// possible, and a risk. Default: the machine's memory. Since 0.2.
+    pub memory_mib: u64,
+    /// `patience`: how long a call waits on a node that is full before its caller is throttled. Default 5s. Since 0.2.
+    pub patience: Duration,
 }
 
 /// `[pool]`: instances made ahead of calls. A kind is an interpreter (for Node.js: with a memory size), or `provided`.
@@ -172,6 +179,7 @@ impl Config {
             Use::Demo => (DEFAULT_DEMO_DIR, "warn"),
         };
         let listen = reader.value("api.listen", DEFAULT_API)?;
+        let fleet = FleetConfig::new(data_dir);
         // Whoever wants any free port for the API surely has no use for a fixed one here.
         let urls = if listen.port() == 0 { SocketAddr::new(DEFAULT_URLS.ip(), 0) } else { DEFAULT_URLS };
         Ok(Self {
@@ -184,9 +192,12 @@ impl Config {
             fleet: Fleet {
                 concurrency: reader.value("fleet.concurrency", limits::ACCOUNT_CONCURRENCY)?,
                 idle: duration(reader, "fleet.idle", DEFAULT_IDLE)?,
+                containers: reader.value("fleet.containers", fleet.max_containers)?,
+                memory_mib: reader.value("fleet.memory_mib", fleet.memory_mib)?,
+                patience: duration(reader, "fleet.patience", fleet.room_patience)?,
             },
             pool: {
-                let defaults = PoolConfig::default();
+                let defaults = fleet.pool;
                 Pool {
                     floor: reader.value("pool.floor", defaults.floor)?,
                     ceiling: reader.value("pool.ceiling", defaults.ceiling)?,
@@ -220,6 +231,9 @@ impl Config {
         }
         if self.fleet.concurrency == 0 {
             return refuse("fleet.concurrency = 0 would throttle every call: give at least 1".to_owned());
+        }
+        if self.fleet.containers == 0 {
+            return refuse("fleet.containers = 0 would refuse every call: give at least 1".to_owned());
         }
         let Pool { floor, ceiling, .. } = self.pool;
         if floor > ceiling {

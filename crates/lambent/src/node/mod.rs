@@ -31,7 +31,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, Env, Pool};
+use crate::config::{self, Config, Env};
 use deployer::FleetDeployer;
 pub use home::Home;
 pub use signals::Signals;
@@ -183,11 +183,15 @@ pub async fn open_store(dir: &Path) -> Result<Embedded> {
 
 fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfig {
     let defaults = FleetConfig::new(config.data_dir.join("fleet"));
-    let Pool { floor, ceiling, memory_mib, idle } = config.pool;
+    let config::Pool { floor, ceiling, memory_mib, idle } = config.pool;
+    let config::Fleet { idle: idle_timeout, containers, memory_mib: promised_mib, patience, .. } = config.fleet;
     FleetConfig {
         pool: PoolConfig { floor, ceiling, memory_mib, idle, ..PoolConfig::default() },
         report_stages: config.logs.report_stages,
-        idle_timeout: config.fleet.idle,
+        idle_timeout,
+        max_containers: containers,
+        memory_mib: promised_mib,
+        room_patience: patience,
         aws_endpoint_url,
         ..defaults
     }
