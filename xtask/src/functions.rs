@@ -28,6 +28,8 @@ pub fn run(args: &FunctionsArgs) -> Result<()> {
 
 /// What makes a component of JavaScript, and of Python.
 const COMPONENTIZE_JS: &str = "@bytecodealliance/componentize-js@0.23.0";
+/// It imports this without naming it among its dependencies.
+const PREVIEW2_SHIM: &str = "@bytecodealliance/preview2-shim@0.17.4";
 const COMPONENTIZE_PY: &str = "componentize-py==0.25.1";
 
 fn components() -> Result<()> {
@@ -45,9 +47,9 @@ fn components() -> Result<()> {
     let (source, target) = example("wasm-js")?;
     let tools = run::target().join("tools/componentize-js");
     std::fs::create_dir_all(&tools)?;
-    run::check(
-        run::command("npm").args(["install", "--silent", "--no-save", "--prefix"]).arg(&tools).arg(COMPONENTIZE_JS),
-    )?;
+    let mut npm = run::command("npm");
+    npm.args(["install", "--silent", "--no-save", "--prefix"]).arg(&tools).args([COMPONENTIZE_JS, PREVIEW2_SHIM]);
+    run::check(&mut npm)?;
     std::fs::write(tools.join("make.mjs"), MAKE_JS)?;
     let mut node = run::command("node");
     node.arg("make.mjs").arg(source.join("function.js")).arg(&wit).arg(&target).current_dir(&tools);

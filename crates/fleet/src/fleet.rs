@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lambent_model::function::Runtime;
 use lambent_model::{Clock, ContainerId, FunctionVersion};
-use lambent_sandbox::{Cell, Sandbox};
+use lambent_sandbox::{Cell, Mapped, Sandbox, Usage};
 use lambent_store::{Blobs, Logs};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -48,7 +48,7 @@ pub struct ContainerStatus {
     pub usage: Option<ContainerUsage>,
 }
 
-/// What one container uses of its host, its agent included.
+/// What one container, or a host process of WebAssembly functions, uses of its host, its agent included.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct ContainerUsage {
     /// CPU time so far.
@@ -63,6 +63,19 @@ pub struct ContainerUsage {
     pub shared_bytes: u64,
     /// Processes and threads.
     pub processes: u64,
+}
+
+impl ContainerUsage {
+    pub(crate) fn of(usage: &Usage, mapped: &Mapped) -> Self {
+        Self {
+            cpu_ms: millis(usage.cpu),
+            memory_bytes: usage.memory_bytes,
+            memory_peak_bytes: usage.memory_peak_bytes,
+            private_bytes: mapped.private_bytes,
+            shared_bytes: mapped.shared_bytes,
+            processes: usage.processes,
+        }
+    }
 }
 
 /// The instances of one kind that belong to nobody.
@@ -98,12 +111,14 @@ pub struct FleetStatus {
 pub struct WasmHostStatus {
     /// Its id.
     pub id: lambent_model::InstanceId,
-    /// Whose it is.
-    pub account: lambent_model::AccountId,
+    /// Whose it is; none of the one that waits for whoever comes next.
+    pub account: Option<lambent_model::AccountId>,
     /// Function versions it has loaded.
     pub loaded: usize,
     /// Calls under way.
     pub running: usize,
+    /// What it uses; none where that was not asked for, or it has just ended.
+    pub usage: Option<ContainerUsage>,
 }
 
 /// Runs calls in containers.
@@ -271,15 +286,9 @@ impl Fleet {
             let cell = self.inner.cells().get(&container.id).and_then(Weak::upgrade);
             let Some(cell) = cell else { continue };
             let (Ok(usage), Ok(mapped)) = (cell.usage().await, cell.mapped().await) else { continue };
-            container.usage = Some(ContainerUsage {
-                cpu_ms: millis(usage.cpu),
-                memory_bytes: usage.memory_bytes,
-                memory_peak_bytes: usage.memory_peak_bytes,
-                private_bytes: mapped.private_bytes,
-                shared_bytes: mapped.shared_bytes,
-                processes: usage.processes,
-            });
+            container.usage = Some(ContainerUsage::of(&usage, &mapped));
         }
+        status.wasm_hosts = self.inner.wasm.status_with_usage().await;
         status
     }
 

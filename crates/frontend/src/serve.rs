@@ -16,8 +16,8 @@ use tower::ServiceExt;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Most bytes of a head: AWS's signed headers and a presigned query fit many times over.
 const MOST_HEAD_BYTES: usize = 64 * 1024;
-/// Most headers of a request.
-const MOST_HEADERS: usize = 128;
+/// Most headers of a request: as many as hyper has room for on its stack; more would cost every request two allocations.
+const MOST_HEADERS: usize = 100;
 /// Wait after the kernel refused a connection for want of file descriptors, so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 

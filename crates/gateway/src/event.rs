@@ -96,12 +96,15 @@ struct Http<'a> {
     user_agent: Option<&'a str>,
 }
 
+/// Room for most events.
+const EVENT_BYTES: usize = 1_024;
+
 /// The event as JSON.
 pub(crate) fn build(head: &Parts, body: &[u8], origin: &Origin<'_>) -> Result<Vec<u8>, serde_json::Error> {
     let query = head.uri.query().unwrap_or_default();
     let text = text_of(&head.headers, body);
     let encoded = if text.is_none() { STANDARD.encode(body) } else { String::new() };
-    serde_json::to_vec(&Event {
+    let event = Event {
         version: "2.0",
         route_key: "$default",
         raw_path: &origin.address.path,
@@ -112,7 +115,10 @@ pub(crate) fn build(head: &Parts, body: &[u8], origin: &Origin<'_>) -> Result<Ve
         request_context: context(head, origin),
         body: (!body.is_empty()).then(|| text.unwrap_or(&encoded)),
         is_base64_encoded: text.is_none(),
-    })
+    };
+    let mut json = Vec::with_capacity(EVENT_BYTES + body.len());
+    serde_json::to_writer(&mut json, &event)?;
+    Ok(json)
 }
 
 fn context<'a>(head: &'a Parts, origin: &'a Origin<'a>) -> Context<'a> {

@@ -17,8 +17,9 @@ use tokio::task::JoinHandle;
 const QUEUE_BYTES: usize = 32 * 1024 * 1024;
 /// Lines of one batch.
 const BATCH: usize = 4_096;
-/// How long a batch is collected: what a reader of the log lags behind at most, against one transaction for every line.
-const LINGER: Duration = Duration::from_millis(20);
+/// How long a batch is collected: what a reader of the log lags behind at most, against one transaction for every line. Under load it
+/// is also how much work comes to the writing thread at once, for which calls may have to wait their turn at a processor.
+const LINGER: Duration = Duration::from_millis(5);
 /// Counted for each line beside its text.
 const LINE_OVERHEAD: usize = 128;
 

@@ -64,13 +64,20 @@ pub(super) struct Books {
     entries: HashMap<InstanceId, Entry>,
     kinds: BTreeMap<Kind, Demand>,
     chance: u64,
+    /// Memory of what else waits, in MiB.
+    held_mib: u64,
     closed: bool,
 }
 
 impl Books {
     pub(super) fn new(config: PoolConfig, seed: u64) -> Self {
         let (entries, kinds) = Default::default();
-        Self { config, entries, kinds, chance: seed, closed: false }
+        Self { config, entries, kinds, chance: seed, held_mib: 0, closed: false }
+    }
+
+    /// So much of the pool's memory is taken by what is not in these books (a wasm host process that waits for an account).
+    pub(super) fn hold(&mut self, mib: u64) {
+        self.held_mib = mib;
     }
 
     /// There is a function that this kind serves.
@@ -209,7 +216,7 @@ impl Books {
             demand.target = 0;
             wanted.push((kind, demand, if pressure == Pressure::High { 0 } else { count }));
         }
-        let mut left = self.config.memory_mib;
+        let mut left = self.config.memory_mib.saturating_sub(self.held_mib);
         for round in 0..ceiling {
             for (kind, demand, count) in &mut wanted {
                 let cost = kind.cost_mib();

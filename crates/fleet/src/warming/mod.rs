@@ -128,7 +128,12 @@ pub(crate) async fn keep(fleet: Arc<Inner>) {
             _ = ticks.tick() => pressure = relieve(&fleet),
         }
         let now = fleet.warming.now();
-        let missing = fleet.warming.books().plan(now, pressure);
+        let held = fleet.wasm.spare_mib();
+        let missing = {
+            let mut books = fleet.warming.books();
+            books.hold(held);
+            books.plan(now, pressure)
+        };
         if missing.is_empty() {
             put_off = None;
             continue;
@@ -149,6 +154,7 @@ pub(crate) async fn keep(fleet: Arc<Inner>) {
 fn relieve(fleet: &Inner) -> Pressure {
     let pressure = fleet.warming.config.pressure.ask();
     gauge!("lambent_pool_pressure").set(if pressure == Pressure::High { 1.0 } else { 0.0 });
+    fleet.wasm.under(pressure);
     if pressure == Pressure::High && fleet.warming.books().is_empty() {
         let ended = fleet.pool().relieve();
         if ended > 0 {

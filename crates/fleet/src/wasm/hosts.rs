@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::container::meter::Meters;
 use crate::fleet::{Inner, WasmHostStatus};
 use crate::log::ContainerLog;
+use crate::warming::pressure::Pressure;
 use crate::{Error, PrepareError};
 
 /// Versions that one host process has loaded; beyond it the one that ran longest ago is unloaded.
@@ -38,6 +39,8 @@ pub(super) struct Settings {
     pub memory_mib: u32,
     pub hosts: usize,
     pub idle: Duration,
+    /// Whether one waits for the next account.
+    pub keeps_spare: bool,
 }
 
 /// A version as one host process has it.
@@ -92,6 +95,8 @@ struct State {
     spare: Option<Arc<Host>>,
     /// A spare one is being started.
     starting: bool,
+    /// The machine is short of memory.
+    pressed: bool,
     closed: bool,
     uses: u64,
 }
@@ -231,7 +236,8 @@ impl Hosts {
     fn refill(self: &Arc<Self>) {
         {
             let mut state = self.state();
-            if state.closed || state.spare.is_some() || std::mem::replace(&mut state.starting, true) {
+            let unwanted = state.closed || state.pressed || !self.settings.keeps_spare;
+            if unwanted || state.spare.is_some() || std::mem::replace(&mut state.starting, true) {
                 return;
             }
         }
@@ -242,7 +248,7 @@ impl Hosts {
                 let mut state = hosts.state();
                 state.starting = false;
                 match made {
-                    Ok(host) if state.closed => Some(host),
+                    Ok(host) if state.closed || state.pressed => Some(host),
                     Ok(host) => {
                         state.spare = Some(host);
                         None
@@ -278,14 +284,44 @@ impl Hosts {
     }
 
     /// What there is.
-    pub(super) fn status(&self) -> Vec<WasmHostStatus> {
+    pub(super) fn status(&self) -> Vec<(WasmHostStatus, Arc<Host>)> {
         let state = self.state();
-        let status = |(account, of): (&AccountId, &Account)| {
-            let place = of.place.as_ref().filter(|place| !place.host.is_ended())?;
-            let (id, account, loaded) = (place.host.id(), account.clone(), place.loaded.len());
-            Some(WasmHostStatus { id, account, loaded, running: place.host.running() })
+        let status = |host: &Arc<Host>, account: Option<&AccountId>, loaded| {
+            let (id, account, running) = (host.id(), account.cloned(), host.running());
+            (WasmHostStatus { id, account, loaded, running, usage: None }, Arc::clone(host))
         };
-        state.accounts.iter().filter_map(status).collect()
+        let places = state.accounts.iter().filter_map(|(account, of)| Some((account, of.place.as_ref()?)));
+        let owned = places.map(|(account, place)| status(&place.host, Some(account), place.loaded.len()));
+        let spare = state.spare.iter().map(|host| status(host, None, 0));
+        owned.chain(spare).filter(|(_, host)| !host.is_ended()).collect()
+    }
+
+    /// Whether one waits for the next account, or is being started to.
+    pub(super) fn has_spare(&self) -> bool {
+        let state = self.state();
+        state.starting || state.spare.is_some()
+    }
+
+    /// Ends one for which there is no need now, while the machine is short of memory; starts the spare one anew when it is over.
+    pub(super) fn under(self: &Arc<Self>, pressure: Pressure) {
+        let gone = {
+            let mut state = self.state();
+            let was = std::mem::replace(&mut state.pressed, pressure == Pressure::High);
+            match pressure {
+                Pressure::High => state.spare.take().or_else(|| state.take_idle()),
+                // Of a node without such functions nothing was ever started.
+                Pressure::Calm if was && !state.accounts.is_empty() => {
+                    drop(state);
+                    self.refill();
+                    None
+                }
+                Pressure::Calm => None,
+            }
+        };
+        if let Some(host) = gone {
+            tracing::warn!(host = %host.id(), "the host is short of memory; ending a wasm host");
+            self.starts.spawn(async move { host.stop().await });
+        }
     }
 
     /// Forgets a version, wherever it is loaded.
@@ -321,12 +357,14 @@ impl State {
         if count < bound {
             return Ok(None);
         }
+        self.take_idle().map(Some).ok_or(Error::Full { containers: count, memory_mib: 0 })
+    }
+
+    /// Takes the host process away in which nothing has run for longest, if there is such a one.
+    fn take_idle(&mut self) -> Option<Arc<Host>> {
         let idle = self.accounts.values_mut().filter(|account| account.place.as_ref().is_some_and(Place::is_idle));
         let oldest = idle.min_by_key(|account| account.place.as_ref().map(|place| place.used));
-        match oldest.and_then(|account| account.place.take()) {
-            Some(place) => Ok(Some(place.host)),
-            None => Err(Error::Full { containers: count, memory_mib: 0 }),
-        }
+        Some(oldest?.place.take()?.host)
     }
 }
 

@@ -27,12 +27,16 @@ use lambent_sandbox::wasm::Host;
 use lambent_store::Blobs;
 use uuid::Uuid;
 
-use crate::fleet::{Inner, WasmHostStatus};
+use crate::fleet::{ContainerUsage, Inner, WasmHostStatus};
+use crate::warming::pressure::Pressure;
 use crate::{Error, FleetConfig, PrepareError};
 use cache::Cache;
 pub(crate) use call::run;
 use hosts::{Hosts, Loaded};
 use options::Options;
+
+/// What a host process takes before it runs anything, in MiB.
+const SPARE_MIB: u64 = 16;
 
 /// Everything of WebAssembly functions.
 pub(crate) struct Wasm {
@@ -64,6 +68,7 @@ impl Wasm {
             memory_mib: config.wasm.host_memory_mib,
             hosts: config.wasm.hosts,
             idle: config.idle_timeout.max(Duration::from_secs(1)),
+            keeps_spare: config.pool.ceiling > 0 && config.pool.memory_mib >= SPARE_MIB,
         };
         Ok(Arc::new(Self { cache, hosts: Hosts::new(settings, sandbox)? }))
     }
@@ -97,9 +102,32 @@ impl Wasm {
         self.hosts.load(version, function, loaded).await
     }
 
-    /// The host processes that are accounts'.
+    /// The host processes: accounts' and the spare one.
     pub(crate) fn status(&self) -> Vec<WasmHostStatus> {
-        self.hosts.status()
+        self.hosts.status().into_iter().map(|(status, _)| status).collect()
+    }
+
+    /// The same, and what each uses.
+    pub(crate) async fn status_with_usage(&self) -> Vec<WasmHostStatus> {
+        let mut all = Vec::new();
+        for (mut status, host) in self.hosts.status() {
+            if let (Ok(usage), Ok(mapped)) = (host.usage().await, host.mapped().await) {
+                status.usage = Some(ContainerUsage::of(&usage, &mapped));
+            }
+            all.push(status);
+        }
+        all
+    }
+
+    /// What the warming pool's memory is short by: the spare host process waits, too.
+    pub(crate) fn spare_mib(&self) -> u64 {
+        if self.hosts.has_spare() { SPARE_MIB } else { 0 }
+    }
+
+    /// The host is short of memory, or it is over. While it is, no spare host process is kept, and those in which nothing runs end one by
+    /// one, the longest unused first.
+    pub(crate) fn under(&self, pressure: Pressure) {
+        self.hosts.under(pressure);
     }
 
     /// Forgets a version that was replaced or deleted.

@@ -105,7 +105,7 @@ impl World {
     /// Host processes that are accounts', by account.
     fn hosts(&self) -> BTreeMap<String, String> {
         let hosts = self.fleet.status().wasm_hosts;
-        hosts.into_iter().map(|host| (host.account.to_string(), host.id.to_string())).collect()
+        hosts.into_iter().filter_map(|host| Some((host.account?.to_string(), host.id.to_string()))).collect()
     }
 
     async fn end(self) {

@@ -4,13 +4,14 @@
 //! reason, its socket does, and every call that still waits sees its channel close: it failed, by no fault of the node's, and the next
 //! one goes to a new process. What a host process may make the node hold is bounded: a frame's length, and the frames of a call.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,12 +19,12 @@ use lambent_model::InstanceId;
 use lambent_model::function::Network;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use super::host::WINDOW;
 use super::wire::{Done, Frame, Kind, Load, Loaded, Receiver, Request, Sender};
 use super::{Flavour, HOST_ARGUMENT, PROGRAM};
-use crate::port::{Cell, CellSpec, ExitStatus, Mount, ProcessSpec, Sandbox, Usage};
+use crate::port::{Cell, CellSpec, ExitStatus, Mapped, Mount, ProcessSpec, Sandbox, Usage};
 use crate::{Error, error::step};
 
 /// Where a host process finds its socket and code.
@@ -83,17 +84,69 @@ pub enum Event {
 pub struct Answer {
     id: u32,
     shared: Arc<Shared>,
-    events: mpsc::Receiver<Event>,
+    events: Arc<Events>,
 }
 
 impl Answer {
     /// The next one.
     pub async fn next(&mut self) -> Option<Event> {
-        let event = self.events.recv().await;
+        let event = std::future::poll_fn(|context| self.events.poll(context)).await;
         if let Some(Event::Log(_) | Event::Piece(_)) = event {
             let _ = self.shared.sender.send(Kind::Taken, self.id, b"", b"");
         }
         event
+    }
+}
+
+/// What came of a call and was not taken yet. Not a channel of tokio's, which makes room for dozens of events at once: most calls have one.
+#[derive(Debug, Default)]
+struct Events(Mutex<Queue>);
+
+#[derive(Debug, Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    ended: bool,
+    waker: Option<Waker>,
+}
+
+impl Events {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts one in; whether there was room. None beyond what a window allows, and one more for the end.
+    fn put(&self, event: Event, ends: bool) -> bool {
+        let mut queue = self.queue();
+        if queue.events.len() > WINDOW {
+            return false;
+        }
+        queue.events.push_back(event);
+        queue.ended |= ends;
+        let waker = queue.waker.take();
+        drop(queue);
+        waker.into_iter().for_each(Waker::wake);
+        true
+    }
+
+    /// No more will come.
+    fn end(&self) {
+        let mut queue = self.queue();
+        queue.ended = true;
+        let waker = queue.waker.take();
+        drop(queue);
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<Option<Event>> {
+        let mut queue = self.queue();
+        match queue.events.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None if queue.ended => Poll::Ready(None),
+            None => {
+                queue.waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+        }
     }
 }
 
@@ -107,7 +160,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Calls {
     ended: bool,
-    waiting: HashMap<u32, mpsc::Sender<Event>>,
+    waiting: HashMap<u32, Arc<Events>>,
 }
 
 impl Shared {
@@ -123,11 +176,9 @@ impl Shared {
             Kind::Piece => Event::Piece(frame.body),
             Kind::Done => {
                 let done = Done::read(frame.body).ok_or_else(wrong)?;
-                if let Some(events) = self.calls().waiting.remove(&frame.id) {
-                    // Room is kept for it; a receiver that is gone wanted nothing.
-                    let _ = events.try_send(Event::Done(Box::new(done)));
-                }
-                return Ok(());
+                let events = self.calls().waiting.remove(&frame.id);
+                let fits = events.is_none_or(|events| events.put(Event::Done(Box::new(done)), true));
+                return if fits { Ok(()) } else { Err(wrong()) };
             }
             Kind::Loaded => {
                 let loaded: Loaded = serde_json::from_slice(&frame.body)?;
@@ -138,17 +189,14 @@ impl Shared {
             }
             Kind::Ready | Kind::Load | Kind::Unload | Kind::Call | Kind::Taken => return Err(wrong()),
         };
-        let calls = self.calls();
-        match calls.waiting.get(&frame.id).map(|events| events.try_send(event)) {
-            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(wrong()),
-            _ => Ok(()),
-        }
+        let events = self.calls().waiting.get(&frame.id).cloned();
+        if events.is_none_or(|events| events.put(event, false)) { Ok(()) } else { Err(wrong()) }
     }
 
     fn end(&self) {
         let mut calls = self.calls();
         calls.ended = true;
-        calls.waiting.clear();
+        calls.waiting.drain().for_each(|(_, events)| events.end());
     }
 }
 
@@ -302,6 +350,11 @@ impl Host {
         self.cell.usage().await
     }
 
+    /// What its process maps now, for people who look.
+    pub async fn mapped(&self) -> Result<Mapped, Error> {
+        self.cell.mapped().await
+    }
+
     /// Has it load a function; the number returned is for [`Request::slot`]. Does not wait: calls that come meanwhile do, over there.
     pub fn load(&self, function: Function) -> Result<u32, Error> {
         let slot = self.next.fetch_add(1, Ordering::Relaxed);
@@ -323,14 +376,13 @@ impl Host {
     /// Has it run a call; hands the call back where the process has ended.
     pub fn call(&self, request: Request) -> Result<Answer, Box<Request>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        // One more for the end.
-        let (sender, events) = mpsc::channel(WINDOW + 1);
+        let events = Arc::new(Events::default());
         {
             let mut calls = self.shared.calls();
             if calls.ended {
                 return Err(Box::new(request));
             }
-            calls.waiting.insert(id, sender);
+            calls.waiting.insert(id, Arc::clone(&events));
         }
         if let Err(error) = self.shared.sender.send(Kind::Call, id, &request.head(), &request.event) {
             self.shared.calls().waiting.remove(&id);

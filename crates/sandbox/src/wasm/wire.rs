@@ -24,6 +24,10 @@ pub(super) const MAX_FRAME: usize = 8 << 20;
 const HEADER: usize = 9;
 /// Read at once; large enough that a busy connection hands over many frames a call.
 const READ: usize = 64 << 10;
+/// Room below which a new buffer is taken. Frames are parts of the buffer they were read into, and keep it until they are gone.
+const LEAST_READ: usize = 8 << 10;
+/// Frames that are to be sent later are sent when this much has come together.
+const GATHERED: usize = 64 << 10;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -307,9 +311,17 @@ impl Done {
 #[derive(Debug)]
 pub(super) struct Sender {
     stream: Arc<UnixStream>,
-    pending: Mutex<BytesMut>,
+    pending: Mutex<Pending>,
     /// There is something for [`Sender::run`].
     wake: Notify,
+}
+
+/// What is to be sent.
+#[derive(Debug, Default)]
+struct Pending {
+    bytes: BytesMut,
+    /// The socket is full; [`Sender::run`] waits for it.
+    blocked: bool,
 }
 
 impl Sender {
@@ -317,23 +329,16 @@ impl Sender {
         Arc::new(Self { stream, pending: Mutex::default(), wake: Notify::new() })
     }
 
-    fn pending(&self) -> MutexGuard<'_, BytesMut> {
+    fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends a frame; its body is `head` and `rest`. What the socket does not take now goes out by [`Sender::run`].
     pub(super) fn send(&self, kind: Kind, id: u32, head: &[u8], rest: &[u8]) -> io::Result<()> {
-        let length = HEADER - 4 + head.len() + rest.len();
-        if length > MAX_FRAME {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        let mut start = [0; HEADER];
-        let (first, last) = start.split_at_mut(5);
-        first.copy_from_slice(&[&u32::try_from(length).unwrap_or(0).to_le_bytes()[..], &[kind as u8]].concat());
-        last.copy_from_slice(&id.to_le_bytes());
+        let start = start(kind, id, head.len() + rest.len())?;
         let mut pending = self.pending();
         let mut sent = 0;
-        if pending.is_empty() {
+        if pending.bytes.is_empty() {
             let slices = [IoSlice::new(&start), IoSlice::new(head), IoSlice::new(rest)];
             match self.stream.try_write_vectored(&slices) {
                 Ok(count) => sent = count,
@@ -344,9 +349,36 @@ impl Sender {
         for part in [&start[..], head, rest] {
             let skip = sent.min(part.len());
             sent -= skip;
-            pending.put_slice(part.get(skip..).unwrap_or_default());
+            pending.bytes.put_slice(part.get(skip..).unwrap_or_default());
         }
-        if !pending.is_empty() {
+        self.write(&mut pending)
+    }
+
+    /// The same, with the next frame that is sent or [`Sender::flush`]: so that many go out with one system call.
+    pub(super) fn send_later(&self, kind: Kind, id: u32, head: &[u8], rest: &[u8]) -> io::Result<()> {
+        let start = start(kind, id, head.len() + rest.len())?;
+        let mut pending = self.pending();
+        [&start[..], head, rest].iter().for_each(|part| pending.bytes.put_slice(part));
+        if pending.bytes.len() < GATHERED { Ok(()) } else { self.write(&mut pending) }
+    }
+
+    /// Sends what was to be sent later.
+    pub(super) fn flush(&self) -> io::Result<()> {
+        self.write(&mut self.pending())
+    }
+
+    /// Writes what there is, and leaves to [`Sender::run`] what the socket does not take.
+    fn write(&self, pending: &mut Pending) -> io::Result<()> {
+        if pending.blocked || pending.bytes.is_empty() {
+            return Ok(());
+        }
+        match self.stream.try_write(&pending.bytes) {
+            Ok(count) => pending.bytes.advance(count),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        if !pending.bytes.is_empty() {
+            pending.blocked = true;
             self.wake.notify_one();
         }
         Ok(())
@@ -359,17 +391,29 @@ impl Sender {
             loop {
                 self.stream.writable().await?;
                 let mut pending = self.pending();
-                match self.stream.try_write(&pending) {
-                    Ok(count) => pending.advance(count),
+                match self.stream.try_write(&pending.bytes) {
+                    Ok(count) => pending.bytes.advance(count),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                     Err(error) => return Err(error),
                 }
-                if pending.is_empty() {
+                if pending.bytes.is_empty() {
+                    pending.blocked = false;
                     break;
                 }
             }
         }
     }
+}
+
+/// What goes before a body of so many bytes.
+fn start(kind: Kind, id: u32, body: usize) -> io::Result<[u8; HEADER]> {
+    let length = HEADER - 4 + body;
+    if length > MAX_FRAME {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(0).to_le_bytes();
+    let [e, f, g, h] = id.to_le_bytes();
+    Ok([a, b, c, d, kind as u8, e, f, g, h])
 }
 
 /// The receiving side.
@@ -387,11 +431,13 @@ impl Receiver {
     /// The next frame; none at the end of the connection.
     pub(super) async fn receive(&mut self) -> io::Result<Option<Frame>> {
         loop {
-            if let Some(frame) = self.frame()? {
+            if let Some(frame) = self.received()? {
                 return Ok(Some(frame));
             }
             self.stream.readable().await?;
-            self.buffer.reserve(READ);
+            if self.buffer.capacity() - self.buffer.len() < LEAST_READ {
+                self.buffer.reserve(READ);
+            }
             match self.stream.try_read_buf(&mut self.buffer) {
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
@@ -401,7 +447,8 @@ impl Receiver {
         }
     }
 
-    fn frame(&mut self) -> io::Result<Option<Frame>> {
+    /// The next frame, if it has come already.
+    pub(super) fn received(&mut self) -> io::Result<Option<Frame>> {
         let Some(head) = self.buffer.first_chunk::<HEADER>() else { return Ok(None) };
         let [a, b, c, d, kind, e, f, g, h] = *head;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;
@@ -472,6 +519,23 @@ mod tests {
         assert_eq!((second.kind, second.id, second.body.len()), (Kind::Done, 2, 0));
         assert!(sender.send(Kind::Call, 3, &vec![0; MAX_FRAME], b"").is_err());
         task.abort();
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_later_goes_before_what_is_sent_next() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let sender = Sender::new(Arc::new(a));
+        let mut receiver = Receiver::new(Arc::new(b));
+        sender.send_later(Kind::Done, 1, b"a", b"b").unwrap();
+        sender.send_later(Kind::Done, 2, b"", b"c").unwrap();
+        sender.send(Kind::Log, 3, b"d", b"").unwrap();
+        sender.send_later(Kind::Done, 4, b"e", b"").unwrap();
+        sender.flush().unwrap();
+        for (id, body) in [(1, "ab"), (2, "c"), (3, "d"), (4, "e")] {
+            let frame = receiver.receive().await.unwrap().unwrap();
+            assert_eq!((frame.id, &frame.body[..]), (id, body.as_bytes()));
+        }
+        assert!(receiver.received().unwrap().is_none());
     }
 
     #[tokio::test]

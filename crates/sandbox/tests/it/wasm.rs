@@ -152,6 +152,67 @@ async fn a_guest_gets_at_no_file_no_socket_no_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_call_is_found_by_the_next() {
+    let Some(world) = World::new(Flavour::Plain).await else { return };
+    let secret = "xq-7319-not-to-be-seen";
+    let own =
+        |function: &mut Function| (function.memory_mib, function.env) = (256, vec![("OWN".into(), secret.into())]);
+    let writer = world.load(own);
+    let other = world.load(|function| function.memory_mib = 256);
+    let reusing = world.load(|function| (function.memory_mib, function.reuse) = (256, Some(100)));
+    for mib in [1, 64] {
+        // More than once, so that memory of the pool is surely used again; some calls of all kinds at once.
+        for _ in 0..3 {
+            let smears: Vec<Answer> =
+                (0..4).map(|_| world.start(writer, &json!({"do": "smear", "secret": secret, "mib": mib}))).collect();
+            for answer in smears {
+                assert_eq!(ended(answer).await.unwrap().0.outcome, Outcome::Success);
+            }
+            // Cut off where it stands, full of it.
+            let timeout = Duration::from_millis(300);
+            let event = Bytes::from(json!({"do": "smear", "secret": secret, "mib": 250}).to_string());
+            let cut = world.host.call(Request { slot: writer, timeout, event, ..Request::default() }).unwrap();
+            assert_ne!(ended(cut).await.unwrap().0.outcome, Outcome::NotRun);
+            for slot in [writer, other, reusing] {
+                let event = json!({"do": "seek", "secret": secret, "mib": 64});
+                assert_eq!(world.said(slot, event).await, 0, "memory of slot {slot}");
+            }
+        }
+    }
+    assert_eq!(
+        world.said(other, json!({"do": "env"})).await,
+        json!({"GIVEN": "1"}),
+        "the other's variables stay its own"
+    );
+    // Where reuse is asked for, a function finds what it left itself: so the search does find things.
+    assert_eq!(world.said(reusing, json!({"do": "smear", "secret": secret, "mib": 1})).await, "smeared");
+    assert!(world.said(reusing, json!({"do": "seek", "secret": secret, "mib": 1})).await.as_u64().unwrap() > 0);
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quick_function_that_turns_slow_holds_up_nobody() {
+    let Some(world) = World::new(Flavour::Plain).await else { return };
+    let (turning, other) = (world.load(|_| {}), world.load(|_| {}));
+    let timeout = Duration::from_millis(500);
+    for _ in 0..3 {
+        for slot in [turning, other] {
+            assert_eq!(world.said(slot, json!({"do": "count"})).await, 1);
+        }
+        let event = Bytes::from(json!({"do": "loop"}).to_string());
+        let call = || world.host.call(Request { slot: turning, timeout, event: event.clone(), ..Request::default() });
+        let looping: Vec<Answer> = (0..4).map(|_| call().unwrap()).collect();
+        for slot in [turning, other] {
+            assert_eq!(world.said(slot, json!({"do": "count"})).await, 1);
+        }
+        for answer in looping {
+            assert_eq!(ended(answer).await.unwrap().0.outcome, Outcome::TimedOut);
+        }
+    }
+    world.host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn those_that_go_wrong_fail_alone() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
     let slot = world.load(|_| {});

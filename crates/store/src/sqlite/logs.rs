@@ -239,19 +239,29 @@ fn append_all(db: &mut Connection, appends: Vec<(Vec<NewLogEvent>, i64, Reply<()
 }
 
 fn append(db: &Connection, events: &[NewLogEvent], ingested: i64) -> rusqlite::Result<()> {
-    let mut streams: HashMap<(&str, &str), Appended> = HashMap::new();
+    let mut streams: Vec<Appended> = Vec::new();
+    let mut known: HashMap<(&str, &str), usize> = HashMap::new();
+    // Lines that follow each other are of one stream, as a rule.
+    let mut last: Option<(&NewLogEvent, usize)> = None;
     let mut insert =
         db.prepare_cached("INSERT INTO event (log_group, stream, at, ingested, message) VALUES (?1, ?2, ?3, ?4, ?5)")?;
     for event in events {
         let at = nanos(event.at);
-        let to = match streams.entry((&event.group, &event.stream)) {
-            Entry::Occupied(found) => found.into_mut(),
-            Entry::Vacant(none) => {
-                make_group(db, &event.group, at)?;
-                let (group, stream) = stream_of(db, &event.group, &event.stream, at)?;
-                none.insert(Appended { group, stream, first: at, last: at, bytes: 0 })
-            }
+        let same = last.filter(|(other, _)| other.stream == event.stream && other.group == event.group);
+        let index = match same {
+            Some((_, index)) => index,
+            None => match known.entry((&event.group, &event.stream)) {
+                Entry::Occupied(found) => *found.get(),
+                Entry::Vacant(none) => {
+                    make_group(db, &event.group, at)?;
+                    let (group, stream) = stream_of(db, &event.group, &event.stream, at)?;
+                    streams.push(Appended { group, stream, first: at, last: at, bytes: 0 });
+                    *none.insert(streams.len() - 1)
+                }
+            },
         };
+        last = Some((event, index));
+        let Some(to) = streams.get_mut(index) else { continue };
         insert.execute(params![to.group, to.stream, at, ingested, event.message])?;
         to.first = to.first.min(at);
         to.last = to.last.max(at);
@@ -261,7 +271,7 @@ fn append(db: &Connection, events: &[NewLogEvent], ingested: i64) -> rusqlite::R
         "UPDATE stream SET first = min(coalesce(first, ?2), ?2), last = max(coalesce(last, ?3), ?3) WHERE id = ?1",
     )?;
     let mut count = db.prepare_cached("UPDATE log_group SET bytes = bytes + ?2 WHERE id = ?1")?;
-    for Appended { group, stream, first, last, bytes } in streams.into_values() {
+    for Appended { group, stream, first, last, bytes } in streams {
         extend.execute([stream, first, last])?;
         count.execute(params![group, bytes])?;
     }

@@ -17,12 +17,20 @@ static CALLS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0
 
 impl Guest for Probe {
     fn handle(event: Vec<u8>, context: Context) -> Result<Vec<u8>, Error> {
+        let began = std::time::SystemTime::now();
         let event: Value = serde_json::from_slice(&event).unwrap_or(Value::Null);
         let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
         let number = |name: &str| event[name].as_u64().unwrap_or_default();
         let calls = CALLS.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         let answer = match event["do"].as_str().unwrap_or_default() {
+            // When its first line ran, in microseconds since 1970.
+            "" => json!(began.duration_since(std::time::UNIX_EPOCH).unwrap().as_micros() as u64),
             "echo" => event.clone(),
+            "smear" => {
+                smear(&text("secret"), number("mib"));
+                json!("smeared")
+            }
+            "seek" => json!(seek(&text("secret"), number("mib"))),
             "context" => json!({
                 "requestId": context.request_id, "arn": context.invoked_function_arn, "name": context.function_name,
                 "version": context.function_version, "memory": context.memory_limit_mib, "deadline": context.deadline_ms,
@@ -80,6 +88,23 @@ fn said(result: std::io::Result<String>) -> Value {
         Ok(text) => json!({ "ok": text }),
         Err(error) => json!({ "error": error.to_string() }),
     }
+}
+
+/// Fills so much memory with the secret, backwards: forwards it is in the event.
+fn smear(secret: &str, mib: u64) {
+    let backwards: Vec<u8> = secret.bytes().rev().collect();
+    for _ in 0..mib {
+        std::mem::forget(std::hint::black_box(backwards.repeat((1 << 20) / backwards.len())));
+    }
+}
+
+/// How often the secret is found, backwards, in all memory there is, and in so much more.
+fn seek(secret: &str, mib: u64) -> usize {
+    core::arch::wasm32::memory_grow(0, usize::try_from(mib).unwrap() * 16);
+    let end = core::arch::wasm32::memory_size(0) * 65_536;
+    // SAFETY: all of a linear memory can be read; nothing else writes while this runs.
+    let all = unsafe { std::slice::from_raw_parts(std::hint::black_box(1) as *const u8, end - 1) };
+    all.windows(secret.len()).filter(|window| window.iter().rev().eq(secret.as_bytes())).count()
 }
 
 #[inline(never)]

@@ -28,8 +28,15 @@ pub struct Case {
     pub emulator: Option<Function>,
     /// The directory with the file, for `crun`.
     pub dir: PathBuf,
-    /// What `crun` starts; the directory is `/function` there.
+    /// What `crun` starts; the directory is `/function` there. Nothing of a component, for which no pool is kept either.
     pub argv: Vec<String>,
+}
+
+impl Case {
+    /// Whether it is a program of the operating system, in a container.
+    pub fn is_program(&self) -> bool {
+        !self.argv.is_empty()
+    }
 }
 
 /// Those that this machine can run, or the one of that name.
@@ -53,6 +60,11 @@ pub fn all(wanted: Option<&str>) -> Result<Vec<Case>> {
         let (dir, content) = (function.dir.clone(), std::fs::read(function.dir.join("bootstrap"))?);
         let (runtime, argv) = ("provided.al2023".to_owned(), vec!["/function/bootstrap".to_owned()]);
         cases.push(Case { name: "provided", runtime, file: "bootstrap", content, emulator: Some(function), dir, argv });
+    }
+    if is_wanted("wasm") {
+        let (dir, file) = (run::root().join("tests/functions/wasm"), "probe.wasm");
+        let (content, runtime, argv) = (std::fs::read(dir.join(file))?, "provided.wasm".to_owned(), Vec::new());
+        cases.push(Case { name: "wasm", runtime, file, content, emulator: None, dir, argv });
     }
     Ok(cases)
 }

@@ -4,6 +4,9 @@
 //! it. Under Lambent the request is signed and goes over the API. A change of the configuration before each call makes sure that its
 //! container is made anew; the cases `…-empty-pool` run on a node without a warming pool, so that all of it is made in the request's way.
 //!
+//! The case `wasm` has an instance made in place of a container, in the host process of its account, and no peer: what `wasmtime serve`
+//! takes for that is in `bench wasm`.
+//!
 //! Peers, in the same run and turn by turn: the AWS Runtime Interface Emulator, started anew (it listens before the request is sent, as
 //! the node does) with the official client of the language; and `crun`, which starts the same interpreter with the same file in a
 //! container of six namespaces and a memory limit, measured from the start of `crun` (no request, no client). Neither signs anything.
@@ -87,7 +90,7 @@ pub fn run(args: &ColdArgs) -> Result<()> {
                 let one = |_| Ok(load::until_user_code(&Emulator::start(&emulator, function)?.target())?.0);
                 measured.emulator.add(&(0..args.peer_calls).map(one).collect::<Result<Vec<_>>>()?);
             }
-            if let Some(crun) = &crun {
+            if let Some(crun) = crun.as_ref().filter(|_| case.is_program()) {
                 let one = |_| crun.until_user_code(&case.argv, &case.dir);
                 measured.crun.add(&(0..args.peer_calls).map(one).collect::<Result<Vec<_>>>()?);
             }
@@ -95,7 +98,9 @@ pub fn run(args: &ColdArgs) -> Result<()> {
                 (node::Pool::Full, &mut measured.pool, &mut measured.pool_answer),
                 (node::Pool::Empty, &mut measured.empty, &mut measured.empty_answer),
             ];
-            for (pool, user_code, answer) in turns.into_iter().take(if can_be_empty { 2 } else { 1 }) {
+            for (pool, user_code, answer) in
+                turns.into_iter().take(if can_be_empty && case.is_program() { 2 } else { 1 })
+            {
                 let (began, answered): (Vec<f64>, Vec<f64>) =
                     node::measure(&lambent, case, pool, args.calls)?.into_iter().unzip();
                 user_code.add(&began);
@@ -136,5 +141,5 @@ fn metrics(case: &Case, measured: &Measured, peer: &Turns) -> Vec<Metric> {
             metric(&name, "answer_p50", &answer.p50, &[]),
         ]
     };
-    kinds.into_iter().flat_map(lines).collect()
+    kinds.into_iter().filter(|(_, ours, _)| !ours.p50.is_empty()).flat_map(lines).collect()
 }

@@ -95,6 +95,11 @@ fn draw(status: &Value, rates: &[FunctionRates]) -> Result<()> {
         let rows: Vec<_> = rates.iter().map(FunctionRates::row).collect();
         output::table(&["FUNCTION", "CALLS/S", "ERRORS/S", "COLD/S", "P50", "P99"], &rows)?;
     }
+    let hosts: Vec<Vec<String>> = list(status, "/fleet/wasm_hosts").iter().map(host).collect();
+    if !hosts.is_empty() {
+        output::line("")?;
+        output::table(&["WASM HOST", "ACCOUNT", "LOADED", "RUNNING", "CPU", "PRIVATE", "SHARED"], &hosts)?;
+    }
     if containers.is_empty() {
         return Ok(());
     }
@@ -111,19 +116,37 @@ fn row(container: &Value) -> Vec<String> {
     // An ARN's last parts: the function and its version.
     let function = text(container, "function");
     let name = function.splitn(7, ':').nth(6).unwrap_or(&function).to_owned();
-    let used = |pointer: &str, show: fn(f64) -> String| {
-        container.pointer(pointer).and_then(Value::as_f64).map_or_else(|| "-".to_owned(), show)
-    };
+    let [cpu, private, shared] = usage(container);
     vec![
         text(container, "id").chars().take(8).collect(),
         name,
         text(container, "state"),
         age(number(container, "/age_ms")),
         number(container, "/calls").to_string(),
+        cpu,
+        private,
+        shared,
+        format!("{} MiB", number(container, "/memory_mib")),
+    ]
+}
+
+/// A host process of WebAssembly functions; one without account waits for the next.
+fn host(host: &Value) -> Vec<String> {
+    let [cpu, private, shared] = usage(host);
+    let count = |pointer: &str| number(host, pointer).to_string();
+    let id = text(host, "id").chars().take(8).collect();
+    vec![id, text(host, "account"), count("/loaded"), count("/running"), cpu, private, shared]
+}
+
+/// CPU time, memory of its own and shared memory; dashes where they are not known.
+fn usage(of: &Value) -> [String; 3] {
+    let used = |pointer: &str, show: fn(f64) -> String| {
+        of.pointer(pointer).and_then(Value::as_f64).map_or_else(|| "-".to_owned(), show)
+    };
+    [
         used("/usage/cpu_ms", |millis| format!("{:.2} s", millis / 1000.0)),
         used("/usage/private_bytes", mib),
         used("/usage/shared_bytes", mib),
-        format!("{} MiB", number(container, "/memory_mib")),
     ]
 }
 
@@ -157,6 +180,9 @@ mod tests {
         });
         let expected = ["01234567", "hello:3", "idle", "2 min", "7", "1.50 s", "1.0 MiB", "0.5 MiB", "128 MiB"];
         assert_eq!(row(&container), expected);
+        let spare =
+            json!({ "id": "0123456789", "account": null, "loaded": 0, "running": 0, "usage": container["usage"] });
+        assert_eq!(host(&spare), ["01234567", "-", "0", "0", "1.50 s", "1.0 MiB", "0.5 MiB"]);
         let starting = json!({ "id": "x", "function": "f", "state": "starting", "usage": null });
         assert_eq!(row(&starting).get(5).map(String::as_str), Some("-"));
     }

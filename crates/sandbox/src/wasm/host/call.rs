@@ -55,6 +55,7 @@ pub(super) async fn run(shared: &Arc<Shared>, id: u32, function: &Function, call
         Ok(Err(error)) => explain(&error, instance.store.data().limiter.refused, &mut done),
         Ok(Ok(())) => {}
     }
+    function.took(begun.elapsed());
     done.memory_bytes = instance.store.data().limiter.used();
     done.log = output.end();
     if matches!(done.outcome, Outcome::Success | Outcome::Error) {

@@ -1,7 +1,8 @@
 //! A function that is loaded: its machine code, linked, and the instances that wait to be used again.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use wasmtime::Store;
@@ -21,6 +22,12 @@ use crate::wasm::wire::Load;
 const IDLE: usize = 64;
 /// The same for all functions together: a part of the pool, so that there is always room for instances that run.
 const IDLE_OF_ALL: usize = CALLS / 4;
+/// A call that is over within this is quick.
+const QUICK: Duration = Duration::from_micros(300);
+/// What a quick call adds to a function's score, at most, and what one that is not takes away: one that was only put off by others on the
+/// machine changes nothing, a function with one slow call in four is a slow one.
+const SCORE: u32 = 12;
+const SLOW: u32 = 4;
 /// Resources (streams, requests, headers) that a guest may hold at once.
 const RESOURCES: usize = 10_000;
 
@@ -30,6 +37,8 @@ pub(super) struct Function {
     pub callee: Callee,
     allowed: Arc<Allowed>,
     idle: Mutex<Vec<Instance>>,
+    /// How quick its last calls were.
+    score: AtomicU32,
     /// Instances that all functions keep together.
     kept: Arc<AtomicUsize>,
 }
@@ -72,7 +81,21 @@ impl Function {
         let component = component.map_err(|error| format!("{error:#}"))?;
         let callee = runtime.callee(&component).map_err(|error| format!("{error:#}"))?;
         let allowed = Arc::new(Allowed::new(&load.allow));
-        Ok(Self { load: load.clone(), callee, allowed, idle: Mutex::default(), kept: Arc::clone(&shared.idle) })
+        let (idle, score, kept) = (Mutex::default(), AtomicU32::new(0), Arc::clone(&shared.idle));
+        Ok(Self { load: load.clone(), callee, allowed, idle, score, kept })
+    }
+
+    /// Notes how long a call took.
+    pub(super) fn took(&self, time: Duration) {
+        let score = self.score.load(Ordering::Relaxed);
+        let score = if time < QUICK { (score + 1).min(SCORE) } else { score.saturating_sub(SLOW) };
+        // Calls that end at once may overwrite each other's; the next ones say it again.
+        self.score.store(score, Ordering::Relaxed);
+    }
+
+    /// Whether its calls are over in no time, as a rule.
+    pub(super) fn is_quick(&self) -> bool {
+        self.score.load(Ordering::Relaxed) > SLOW
     }
 
     /// An instance that waits, if there is one.

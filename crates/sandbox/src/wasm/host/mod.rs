@@ -30,6 +30,8 @@ use ticker::Ticker;
 
 /// Log frames and pieces of one call that may be under way to the node.
 pub(super) const WINDOW: usize = 16;
+/// Calls that are run one after the other where they were read; of more that came together, each is a task.
+const INLINE: usize = 16;
 
 /// What all calls share.
 pub(super) struct Shared {
@@ -58,6 +60,11 @@ impl Slot {
     async fn function(&self, shared: &Arc<Shared>) -> &Result<Arc<Function>, String> {
         self.function.get_or_init(async || Function::load(shared, &self.load).map(Arc::new)).await
     }
+
+    /// Whether its calls take next to nothing.
+    fn is_quick(&self) -> bool {
+        self.function.get().is_some_and(|function| function.as_ref().is_ok_and(|function| function.is_quick()))
+    }
 }
 
 /// Serves until the node is gone. Arguments: the socket, the directory of the machine code, the memory of all guests in MiB.
@@ -72,9 +79,12 @@ pub(super) fn main(mut arguments: impl Iterator<Item = String>) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(serve(&socket, directory.into(), memory)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(error.as_ref()),
+    // On a worker, where calls run too: handing each to another thread would cost more than many a call takes.
+    let served = runtime.block_on(runtime.spawn(async move { serve(&socket, directory.into(), memory).await }));
+    match served {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => failed(error.as_ref()),
+        Err(error) => failed(&error),
     }
 }
 
@@ -111,13 +121,19 @@ async fn serve(
     shared.sender.send(Kind::Ready, 0, b"", b"")?;
     let mut receiver = Receiver::new(stream);
     while let Some(frame) = receiver.receive().await? {
-        take(&shared, frame)?;
+        let mut inline = INLINE;
+        take(&shared, frame, &mut inline).await?;
+        // All that came together first; then their answers go out together.
+        while let Some(frame) = receiver.received()? {
+            take(&shared, frame, &mut inline).await?;
+        }
+        shared.sender.flush()?;
     }
     Ok(())
 }
 
 /// What the node wants.
-fn take(shared: &Arc<Shared>, frame: Frame) -> std::io::Result<()> {
+async fn take(shared: &Arc<Shared>, frame: Frame, inline: &mut usize) -> std::io::Result<()> {
     let wrong = || std::io::Error::from(std::io::ErrorKind::InvalidData);
     match frame.kind {
         Kind::Load => {
@@ -135,7 +151,7 @@ fn take(shared: &Arc<Shared>, frame: Frame) -> std::io::Result<()> {
         Kind::Call => {
             let call = Request::read(frame.body).ok_or_else(wrong)?;
             let slot = lock(&shared.slots).get(&call.slot).cloned();
-            tokio::spawn(run(Arc::clone(shared), frame.id, slot, call));
+            begin(shared, (frame.id, slot, call), inline).await;
         }
         Kind::Taken => {
             if let Some(window) = lock(&shared.windows).get(&frame.id) {
@@ -147,22 +163,37 @@ fn take(shared: &Arc<Shared>, frame: Frame) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn run(shared: Arc<Shared>, id: u32, slot: Option<Arc<Slot>>, call: Request) {
+/// Starts a call. One that will be over in no time, as its function's last ones were, is run where it was read: handing it to another
+/// thread would take longer, and others are not kept waiting for more than a tick, when it gives way and goes to a task of its own.
+async fn begin(shared: &Arc<Shared>, (id, slot, call): (u32, Option<Arc<Slot>>, Request), inline: &mut usize) {
+    let is_quick = *inline > 0 && slot.as_ref().is_some_and(|slot| slot.is_quick());
+    let mut work = Box::pin(run(Arc::clone(shared), id, slot, call));
+    *inline = inline.saturating_sub(usize::from(is_quick));
+    if is_quick && let std::task::Poll::Ready(done) = futures_util::poll!(&mut work) {
+        return reply(done, |head, answer| shared.sender.send_later(Kind::Done, id, head, answer));
+    }
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move { reply(work.await, |head, answer| shared.sender.send(Kind::Done, id, head, answer)) });
+}
+
+async fn run(shared: Arc<Shared>, id: u32, slot: Option<Arc<Slot>>, call: Request) -> Done {
     let not_run = |message: &str| Done { message: message.to_owned(), ..Done::default() };
-    let mut done = match slot {
+    match slot {
         None => not_run("the function is not loaded"),
         Some(slot) => match (slot.function(&shared).await, shared.calls.try_acquire()) {
             (Err(reason), _) => not_run(reason),
             (Ok(_), Err(_)) => Done { outcome: Outcome::Busy, ..Done::default() },
             (Ok(function), Ok(_permit)) => call::run(&shared, id, function, call).await,
         },
-    };
-    let mut head = done.head();
-    if shared.sender.send(Kind::Done, id, &head, &done.answer).is_err() {
+    }
+}
+
+/// Says how a call ended.
+fn reply(mut done: Done, send: impl Fn(&[u8], &[u8]) -> std::io::Result<()>) {
+    if send(&done.head(), &done.answer).is_err() {
         // Too long together with its log, whose rest is lost then; or nobody is there any more.
         done.log.clear();
-        head = done.head();
-        let _ = shared.sender.send(Kind::Done, id, &head, &done.answer);
+        let _ = send(&done.head(), &done.answer);
     }
 }
 
