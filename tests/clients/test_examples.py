@@ -60,3 +60,16 @@ def test_wasm(node):
     assert json.loads(deployed)["function"]["Runtime"] == "provided.wasm"
     answer = json.loads(lambent(node, "invoke", name, '{"name": "Ada"}', "--endpoint", node.endpoint))
     assert (answer["statusCode"], answer["body"]) == (200, "Hello from /\n")
+
+
+@pytest.mark.parametrize("example", ["wasm-js", "wasm-python"])
+def test_wasm_of_an_interpreter(node, example):
+    folder = ROOT / "target" / "functions" / example
+    if not (folder / "function.wasm").is_file():
+        pytest.skip("components with an interpreter in them are built by `cargo xtask functions --wasm`")
+    name = node.name(example)
+    node._created.append(name)
+    lambent(node, "deploy", str(folder), "--name", name, "--endpoint", node.endpoint)
+    for _ in range(2):
+        answer = json.loads(lambent(node, "invoke", name, '{"name": "Ada"}', "--endpoint", node.endpoint))
+        assert answer["hello"] == "Ada" and answer["request"]

@@ -470,3 +470,32 @@ impl Drop for Directory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_come_in_order_within_a_bound_and_end() {
+        let (events, context) = (Events::default(), Context::from_waker(Waker::noop()));
+        assert!(events.poll(&context).is_pending());
+        for length in 0..=WINDOW {
+            assert!(events.put(Event::Log(Bytes::from(vec![b'x'; length])), false));
+        }
+        assert!(
+            !events.put(Event::Log(Bytes::new()), false),
+            "nobody takes them: a host process may not go on like this"
+        );
+        for expected in 0..=WINDOW {
+            let next = events.poll(&context);
+            assert!(matches!(next, Poll::Ready(Some(Event::Log(bytes))) if bytes.len() == expected));
+        }
+        assert!(events.put(Event::Done(Box::default()), true));
+        events.end();
+        assert!(
+            matches!(events.poll(&context), Poll::Ready(Some(Event::Done(_)))),
+            "what came before the end is not lost"
+        );
+        assert!(matches!(events.poll(&context), Poll::Ready(None)));
+    }
+}

@@ -74,9 +74,11 @@ struct Measured {
 
 /// Runs it.
 pub fn run(args: &ColdArgs) -> Result<()> {
-    let emulator = install::emulator()?;
+    // A component has no peer; all others are installed before the functions, which use the same environment.
+    let has_peers = args.case.as_deref() != Some("wasm");
+    let emulator = if has_peers { Some(install::emulator()?) } else { None };
     let lambent = args.binary.clone().map_or_else(install::lambent, Ok)?;
-    let crun = crun::Crun::find()?;
+    let crun = if has_peers { crun::Crun::find()? } else { None };
     let can_be_empty = node::can_be_empty(&lambent)?;
     if !can_be_empty {
         eprintln!("skipped: the cases with an empty pool; this binary cannot be told to keep none");
@@ -86,8 +88,8 @@ pub fn run(args: &ColdArgs) -> Result<()> {
     for turn in 1..=args.runs {
         for (case, measured) in cases.iter().zip(&mut measured) {
             eprintln!("turn {turn} of {}: {}", args.runs, case.name);
-            if let Some(function) = &case.emulator {
-                let one = |_| Ok(load::until_user_code(&Emulator::start(&emulator, function)?.target())?.0);
+            if let (Some(emulator), Some(function)) = (&emulator, &case.emulator) {
+                let one = |_| Ok(load::until_user_code(&Emulator::start(emulator, function)?.target())?.0);
                 measured.emulator.add(&(0..args.peer_calls).map(one).collect::<Result<Vec<_>>>()?);
             }
             if let Some(crun) = crun.as_ref().filter(|_| case.is_program()) {
