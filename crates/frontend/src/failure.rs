@@ -79,6 +79,13 @@ impl Failure {
         Self::new(413, code, text)
     }
 
+    /// The payload is larger than an event can be.
+    pub fn event_too_large(bytes: usize) -> Self {
+        let limit = lambent_model::limits::ASYNC_REQUEST_BYTES;
+        let text = format!("{bytes} byte payload is too large for the Event invocation type (limit {limit} bytes)");
+        Self::new(413, "RequestEntityTooLargeException", text)
+    }
+
     /// Something of ours failed; what, is in the log.
     pub fn internal() -> Self {
         Self::new(500, "ServiceException", "The AWS Lambda service encountered an internal error.")
@@ -148,6 +155,9 @@ impl From<lambent_invoker::Error> for Failure {
         match error {
             lambent_invoker::Error::Resolve(error) => error.into(),
             error => {
+                if let lambent_invoker::Error::Store(cause) = &error {
+                    tracing::error!(error = %cause, source = cause.source().map(tracing::field::display), "an event was not kept");
+                }
                 if let lambent_invoker::Error::Service(cause) = &error {
                     tracing::error!(error = %cause, source = cause.source().map(tracing::field::display), "an invocation failed");
                 }
@@ -181,7 +191,7 @@ mod tests {
     fn every_error_has_awss_code_status_and_retryability() {
         let text = || "text".to_owned();
         let throttled = lambent_invoker::ThrottleReason::ConcurrentInvocationLimitExceeded;
-        let failures: [(Failure, &str, u16, bool); 22] = [
+        let failures: [(Failure, &str, u16, bool); 24] = [
             (Registry::InvalidParameterValue(text()).into(), "InvalidParameterValueException", 400, false),
             (Registry::Validation(text()).into(), "ValidationException", 400, false),
             (Registry::ResourceNotFound(text()).into(), "ResourceNotFoundException", 404, false),
@@ -208,6 +218,8 @@ mod tests {
             ),
             (lambent_invoker::Error::Throttled { reason: throttled }.into(), "TooManyRequestsException", 429, true),
             (lambent_invoker::Error::TooLarge { limit: 1 }.into(), "RequestEntityTooLargeException", 413, false),
+            (lambent_invoker::Error::QueueFull.into(), "TooManyRequestsException", 429, true),
+            (Failure::event_too_large(1), "RequestEntityTooLargeException", 413, false),
             (lambent_invoker::Error::ShuttingDown.into(), "ServiceException", 503, true),
             (sigv4::Error::MissingToken.into(), "MissingAuthenticationTokenException", 403, false),
             (sigv4::Error::UnknownKey.into(), "UnrecognizedClientException", 403, false),

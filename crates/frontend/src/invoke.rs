@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use lambent_invoker::events::Sent;
 use lambent_invoker::{Answer, Body as AnswerBody, Invocation, LogTail, Mode, Stage};
 use lambent_model::{FunctionArn, FunctionRef, Qualifier, RequestId, limits};
 use lambent_policy::sigv4::Principal;
@@ -23,7 +24,7 @@ pub(crate) const STAGES: &str = "x-lambent-stages";
 
 /// An invocation as it came in.
 pub(crate) struct Incoming<'a> {
-    /// `Invoke` or `InvokeWithResponseStream`.
+    /// `Invoke`, `InvokeAsync` or `InvokeWithResponseStream`.
     pub operation: &'static str,
     /// The checked members of the input.
     pub input: &'a Map<String, Value>,
@@ -44,7 +45,10 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
     service.may_invoke(by, &function, qualifier.as_ref())?;
     let streaming = incoming.operation == "InvokeWithResponseStream";
     match text("InvocationType") {
-        Some("Event") => return Err(Failure::not_built("Invoke with InvocationType Event")),
+        Some("Event") => return event(service, function, qualifier, text("ClientContext"), incoming).await,
+        None if incoming.operation == "InvokeAsync" => {
+            return event(service, function, qualifier, None, incoming).await;
+        }
         Some("DryRun") => {
             service.parts.registry.resolve(&function, qualifier.as_ref())?;
             return Ok(empty(StatusCode::NO_CONTENT, incoming.id));
@@ -53,8 +57,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
     }
     let client_context = text("ClientContext").map(client_context).transpose()?;
     let log_tail = if text("LogType") == Some("Tail") { LogTail::Tail } else { LogTail::None };
-    let payload = if incoming.body.is_empty() { Bytes::from_static(b"{}") } else { incoming.body };
-    payload::check(&payload).map_err(Failure::invalid_content)?;
+    let payload = payload(incoming.body)?;
     let trace = trace(incoming.headers, incoming.id, service.parts.clock.now());
     let answer = service
         .parts
@@ -82,6 +85,44 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
     }
     if let Ok(trace) = HeaderValue::try_from(trace) {
         response.headers_mut().insert("x-amzn-trace-id", trace);
+    }
+    Ok(response)
+}
+
+/// The event of an invocation; none is an empty one.
+fn payload(body: Bytes) -> Result<Bytes, Failure> {
+    let payload = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
+    payload::check(&payload).map_err(Failure::invalid_content)?;
+    Ok(payload)
+}
+
+/// `InvocationType=Event`, and `InvokeAsync`: 202 when the event is on disk.
+async fn event(
+    service: &Service,
+    function: FunctionArn,
+    qualifier: Option<Qualifier>,
+    client_context: Option<&str>,
+    incoming: Incoming<'_>,
+) -> Result<Response, Failure> {
+    let client_context = client_context.map(self::client_context).transpose()?;
+    if incoming.body.len() > limits::ASYNC_REQUEST_BYTES {
+        return Err(Failure::event_too_large(incoming.body.len()));
+    }
+    let trace = trace(incoming.headers, incoming.id, service.parts.clock.now());
+    let sent = Sent {
+        function,
+        qualifier,
+        request_id: incoming.id,
+        payload: payload(incoming.body)?,
+        client_context,
+        trace: Some(trace.clone()),
+    };
+    service.parts.events.accept(sent).await?;
+    let mut response = empty(StatusCode::ACCEPTED, incoming.id);
+    let headers = response.headers_mut();
+    headers.insert("x-amzn-remapped-content-length", HeaderValue::from_static("0"));
+    if let Ok(trace) = HeaderValue::try_from(trace) {
+        headers.insert("x-amzn-trace-id", trace);
     }
     Ok(response)
 }

@@ -9,6 +9,7 @@
 //! request.rs   labels, query, headers and body to one JSON object
 //! check.rs     the model's constraints, in AWS's words
 //! dispatch.rs  control-plane operations to the registry   | invoke.rs, stream.rs  invocations to the invoker
+//! events.rs    `/_lambent/events`: what people see of the queue of events, and do about it
 //! respond.rs   the output where the model wants it        | failure.rs            what went wrong, as AWS says it
 //! ```
 //!
@@ -18,6 +19,7 @@
 
 mod check;
 mod dispatch;
+mod events;
 mod failure;
 mod invoke;
 mod logs;
@@ -39,6 +41,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use lambent_invoker::Invoker;
+use lambent_invoker::events::Events;
 use lambent_model::{AccountId, Clock, Region};
 use lambent_policy::sigv4::Verifier;
 use lambent_registry::Registry;
@@ -62,6 +65,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Invocations.
     pub invoker: Arc<Invoker>,
+    /// Asynchronous invocations.
+    pub events: Arc<Events>,
     /// Log groups, streams and events.
     pub logs: Arc<dyn Logs>,
     /// Time.

@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -22,7 +22,7 @@ use crate::failure::{Dialect, Failure};
 use crate::invoke::Incoming;
 use crate::model::{LAMBDA, LOGS};
 use crate::route::{Match, ROUTES};
-use crate::{Parts, check, dispatch, invoke, logs, request as input, respond, sts};
+use crate::{Parts, check, dispatch, events, invoke, logs, request as input, respond, sts};
 
 /// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.
 const CODE_REQUEST_BYTES: usize = 70_167_211;
@@ -52,6 +52,10 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/_lambent/ready", get(ready))
         .route("/_lambent/status", get(status))
         .route("/_lambent/code/{digest}", get(code))
+        .route("/_lambent/queues", get(events::queues))
+        .route("/_lambent/events", get(events::list).delete(events::purge))
+        .route("/_lambent/events/{id}", get(events::show).delete(events::discard))
+        .route("/_lambent/events/{id}/retry", post(events::retry))
         .fallback(answer)
         .with_state(service)
 }
@@ -209,12 +213,9 @@ impl Service {
         }
     }
 
-    /// The body, within its bounds, and who sent it.
     /// Refuses everybody but the account that owns the node.
     async fn owner(&self, head: &request::Parts, body: Body) -> Result<(), Failure> {
-        let target = Target::Lambda(None);
-        let pending = self.parts.verifier.begin(head, target.signing_name())?;
-        let (by, _) = self.admitted(head, body, pending, &target).await?;
+        let by = self.principal(head, body).await?;
         if by.account == self.parts.account {
             return Ok(());
         }
@@ -222,6 +223,14 @@ impl Service {
         Err(Failure::new(403, "AccessDeniedException", text))
     }
 
+    /// Who sent a request to an address of our own.
+    pub async fn principal(&self, head: &request::Parts, body: Body) -> Result<Arc<Principal>, Failure> {
+        let target = Target::Lambda(None);
+        let pending = self.parts.verifier.begin(head, target.signing_name())?;
+        self.admitted(head, body, pending, &target).await.map(|(by, _)| by)
+    }
+
+    /// The body, within its bounds, and who sent it.
     async fn admitted(
         &self,
         head: &request::Parts,

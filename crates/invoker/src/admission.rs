@@ -37,6 +37,8 @@ pub enum ThrottleReason {
     ReservedFunctionConcurrentInvocationLimitExceeded,
     /// What the account has for functions without a reservation is used up.
     ConcurrentInvocationLimitExceeded,
+    /// Events come faster than they can be kept.
+    CallerRateLimitExceeded,
 }
 
 impl fmt::Display for ThrottleReason {

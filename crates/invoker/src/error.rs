@@ -30,6 +30,12 @@ pub enum Error {
         /// The bound.
         limit: usize,
     },
+    /// The queue of events has no room left for this function.
+    #[error("Rate Exceeded.")]
+    QueueFull,
+    /// Events cannot be kept, or read; the cause is for the log, not for the caller. Calling again is safe.
+    #[error("The AWS Lambda service encountered an internal error.")]
+    Store(#[source] lambent_store::Error),
     /// The runtime of the function is not on this machine.
     #[error("The runtime {runtime} is not available on this machine. Available: {found}")]
     NoRuntime {
@@ -52,10 +58,10 @@ impl Error {
         match self {
             Self::Resolve(error) => error.code(),
             Self::NotReady { .. } => "ResourceConflictException",
-            Self::Throttled { .. } => "TooManyRequestsException",
+            Self::Throttled { .. } | Self::QueueFull => "TooManyRequestsException",
             Self::TooLarge { .. } => "RequestEntityTooLargeException",
             Self::NoRuntime { .. } => "InvalidRuntimeException",
-            Self::Service(_) | Self::ShuttingDown => "ServiceException",
+            Self::Service(_) | Self::Store(_) | Self::ShuttingDown => "ServiceException",
         }
     }
 
@@ -64,10 +70,10 @@ impl Error {
         match self {
             Self::Resolve(error) => error.status(),
             Self::NotReady { .. } => 409,
-            Self::Throttled { .. } => 429,
+            Self::Throttled { .. } | Self::QueueFull => 429,
             Self::TooLarge { .. } => 413,
             Self::NoRuntime { .. } => 502,
-            Self::Service(_) => 500,
+            Self::Service(_) | Self::Store(_) => 500,
             Self::ShuttingDown => 503,
         }
     }
@@ -76,7 +82,17 @@ impl Error {
     pub fn reason(&self) -> Option<ThrottleReason> {
         match self {
             Self::Throttled { reason } => Some(*reason),
+            Self::QueueFull => Some(ThrottleReason::CallerRateLimitExceeded),
             _ => None,
+        }
+    }
+}
+
+impl From<lambent_store::Error> for Error {
+    fn from(error: lambent_store::Error) -> Self {
+        match error {
+            lambent_store::Error::QueueFull { .. } => Self::QueueFull,
+            error => Self::Store(error),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lambent_fleet::{Body, Call, ErrorKind, Fleet, FunctionResponse, LogTail, Permit, Report, ResponseMode, Stages};
 use lambent_model::{Clock, FunctionArn, FunctionVersion, Qualifier, RequestId, Version, limits};
-use lambent_registry::{Registry, Resolved, State};
+use lambent_registry::{EventSettings, Registry, Resolved, State};
 use tokio::sync::oneshot;
 
 use crate::admission::{Admission, Concurrency};
@@ -21,6 +21,13 @@ pub trait Directory: Send + Sync + 'static {
 
     /// The sum of all reserved concurrency of the account.
     fn reserved_total(&self) -> u32;
+
+    /// What is to become of events of this function.
+    fn event_settings(
+        &self,
+        arn: &FunctionArn,
+        qualifier: Option<&Qualifier>,
+    ) -> Result<EventSettings, lambent_registry::Error>;
 }
 
 impl Directory for Registry {
@@ -30,6 +37,14 @@ impl Directory for Registry {
 
     fn reserved_total(&self) -> u32 {
         Registry::reserved_total(self)
+    }
+
+    fn event_settings(
+        &self,
+        arn: &FunctionArn,
+        qualifier: Option<&Qualifier>,
+    ) -> Result<EventSettings, lambent_registry::Error> {
+        Registry::event_settings(self, arn, qualifier)
     }
 }
 

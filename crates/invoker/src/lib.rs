@@ -2,12 +2,13 @@
 //!
 //! An [`Invoker`] resolves function and qualifier in the registry's snapshot, checks that the version can run, admits the call
 //! or throttles it exactly as AWS Lambda does, hands it to the fleet and gives the answer back. Whoever invokes, be it the Lambda API, a
-//! function URL or (later) a queue, comes through here and nowhere else.
+//! function URL or the queue of events ([`events`]), comes through here and nowhere else.
 #![forbid(unsafe_code)]
 
 mod admission;
 mod choice;
 mod error;
+pub mod events;
 mod invoke;
 mod trace;
 

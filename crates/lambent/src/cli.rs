@@ -37,6 +37,10 @@ pub enum Command {
     Top(TopArgs),
     /// List, show or delete functions.
     Functions(FunctionsArgs),
+    /// List, show, retry or drop events: asynchronous calls that are pending or running.
+    Events(EventsArgs),
+    /// The same for events that were given up, and what else is in a built-in queue.
+    DeadLetters(EventsArgs),
     /// Print an access key of a node, ready for a shell or for ~/.aws.
     Credentials(CredentialsArgs),
     /// Say what this machine can and cannot give, and what to do about it.
@@ -246,6 +250,74 @@ pub enum FunctionsAction {
         /// Which node.
         #[command(flatten)]
         client: ClientArgs,
+    },
+}
+
+/// What to do with events.
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// List where nothing else is asked.
+    #[command(subcommand)]
+    pub action: Option<EventsAction>,
+    /// Which of them.
+    #[command(flatten)]
+    pub which: EventsWhich,
+}
+
+/// Which events, on which node.
+#[derive(Debug, Args, Clone, Default)]
+pub struct EventsWhich {
+    /// Only those of this function (name, partial ARN or ARN).
+    #[arg(long)]
+    pub function: Option<String>,
+    /// Those in this built-in queue [default: `events`: none, what is pending or running; `dead-letters`: dead-letters].
+    #[arg(long, value_name = "NAME")]
+    pub queue: Option<String>,
+    /// Which node.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// One thing to do with events.
+#[derive(Debug, Subcommand)]
+pub enum EventsAction {
+    /// List them, oldest first.
+    List {
+        /// Which of them.
+        #[command(flatten)]
+        which: EventsWhich,
+    },
+    /// Show one with its content.
+    Show {
+        /// Its number, or the request id that its caller was told.
+        id: String,
+        /// Which of them.
+        #[command(flatten)]
+        which: EventsWhich,
+    },
+    /// Run them now; those that were given up with all their attempts before them.
+    Retry {
+        /// Their numbers or request ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Which of them.
+        #[command(flatten)]
+        which: EventsWhich,
+    },
+    /// Forget them.
+    Drop {
+        /// Their numbers or request ids.
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Which of them.
+        #[command(flatten)]
+        which: EventsWhich,
+    },
+    /// Forget all of them.
+    Purge {
+        /// Which of them.
+        #[command(flatten)]
+        which: EventsWhich,
     },
 }
 

@@ -6,6 +6,7 @@
 
 pub mod arn;
 pub mod clock;
+pub mod destination;
 pub mod function;
 pub mod id;
 pub mod limits;

@@ -20,6 +20,12 @@ pub const SYNC_RESPONSE_BYTES: usize = 6_291_556;
 pub const STREAMED_RESPONSE_BYTES: u64 = 200 * MIB;
 /// The body of an asynchronous invocation.
 pub const ASYNC_REQUEST_BYTES: usize = 1_048_576;
+/// How long an asynchronous event is tried, unless configured; also the most that can be.
+pub const EVENT_AGE: Duration = Duration::from_secs(6 * 3_600);
+/// How often an asynchronous event is tried again after the function failed, unless configured.
+pub const EVENT_RETRIES: u32 = 2;
+/// How often a chain of invocations may come to the same function before it is taken for a loop.
+pub const RECURSION: u32 = 16;
 /// The base64 of `X-Amz-Client-Context`, decoded.
 pub const CLIENT_CONTEXT_BYTES: usize = 3_583;
 /// The tail of the log that `LogType=Tail` returns.

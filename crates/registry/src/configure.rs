@@ -1,15 +1,16 @@
 //! From what a caller asks for to what a version is: AWS's checks that need more than the request's own constraints.
 //!
 //! Settings whose promise this system could not keep (VPCs, file systems, customer keys, images, ...) are refused
-//! rather than stored. `SnapStart` is stored, as it promises speed only; its status then says `Off`. A dead-letter
-//! target is stored for the asynchronous invocations to come, which nothing accepts before they are built.
+//! rather than stored. `SnapStart` is stored, as it promises speed only; its status then says `Off`.
 
 use std::collections::BTreeMap;
 
+use lambent_model::destination::{self, Destination};
 use lambent_model::function::{CodeRef, LogFormat, LogLevel, Logging, Network, Provided, Runtime, TracingMode};
 use lambent_model::{FunctionArn, limits};
 use serde_json::Value;
 
+use crate::ops::event::NOT_BUILT;
 use crate::record::{Configured, UsedLayer};
 use crate::shape::{LoggingConfig, UpdateFunctionConfigurationRequest};
 use crate::{Caller, Error, Registry};
@@ -214,6 +215,7 @@ impl Registry {
         }
         if let Some(dead_letter) = &request.dead_letter_config {
             settings.dead_letter = dead_letter.target_arn.clone().filter(|arn| !arn.is_empty());
+            settings.dead_letter.as_deref().map_or(Ok(()), check_dead_letter)?;
         }
         take(&mut settings.role, &request.role);
         take(&mut settings.description, &request.description);
@@ -224,6 +226,16 @@ impl Registry {
             settings.handler.clone_from(&request.handler);
         }
         settings.check_size()
+    }
+}
+
+fn check_dead_letter(target: &str) -> Result<(), Error> {
+    match target.parse::<Destination>() {
+        Ok(_) => Ok(()),
+        Err(destination::Error::NotBuilt(_)) => Err(NOT_BUILT),
+        Err(destination::Error::Unknown(_)) => {
+            Err(Error::InvalidParameterValue(format!("The provided target ARN {target} is invalid.")))
+        }
     }
 }
 

@@ -25,6 +25,8 @@ mod sweep;
 mod tests;
 
 pub use error::Error;
-pub use registry::{Allocation, Caller, CodeSource, Deployer, FetchError, FunctionUrl, Registry, Resolved, Settings};
+pub use registry::{
+    Allocation, Caller, CodeSource, Deployer, EventSettings, FetchError, FunctionUrl, Registry, Resolved, Settings,
+};
 pub use shape::State;
 pub use source::S3;

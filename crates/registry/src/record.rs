@@ -50,6 +50,9 @@ pub(crate) struct Head {
     pub(crate) runtime_management: BTreeMap<String, RuntimeManagement>,
     pub(crate) recursive_loop: Option<String>,
     pub(crate) code_signing: Option<String>,
+    /// By qualifier; `$LATEST` is the function's own.
+    #[serde(default)]
+    pub(crate) event_invoke: BTreeMap<String, EventInvoke>,
 }
 
 /// The qualifier under which what belongs to the unqualified function is kept.
@@ -168,6 +171,16 @@ pub(crate) struct Url {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Provisioned {
     pub(crate) requested: u32,
+    pub(crate) modified: Timestamp,
+}
+
+/// What is configured for asynchronous invocation; none: AWS's default.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct EventInvoke {
+    pub(crate) retries: Option<u32>,
+    pub(crate) age_secs: Option<u32>,
+    pub(crate) on_success: Option<String>,
+    pub(crate) on_failure: Option<String>,
     pub(crate) modified: Timestamp,
 }
 

@@ -114,6 +114,25 @@ pub struct Resolved {
     pub policy: Option<Arc<Document>>,
 }
 
+/// What is to become of the events of a function.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventSettings {
+    /// How long an event is tried.
+    pub maximum_age: std::time::Duration,
+    /// How often it is tried again after the function failed.
+    pub retries: u32,
+    /// ARN of where the outcome goes when it succeeded.
+    pub on_success: Option<String>,
+    /// ARN of where the outcome goes when it is given up.
+    pub on_failure: Option<String>,
+    /// ARN of where the event goes when it is given up.
+    pub dead_letter: Option<String>,
+    /// Whether a chain of invocations may come back to the function without end.
+    pub allows_loops: bool,
+    /// Concurrency reserved for the function; 0 turns it off.
+    pub reserved_concurrency: Option<u32>,
+}
+
 /// A function URL, as the gateway needs it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FunctionUrl {

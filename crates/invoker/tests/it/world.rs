@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use lambent_fleet::{Fleet, FleetConfig};
 use lambent_invoker::{Concurrency, Directory, Invocation, Invoker, LogTail, Mode};
 use lambent_model::function::{CodeRef, LogFormat, Logging, Network, Provided, Runtime, TracingMode};
-use lambent_model::{FunctionArn, FunctionVersion, Qualifier, Region, SystemClock, Version};
-use lambent_registry::{Resolved, State};
+use lambent_model::{FunctionArn, FunctionVersion, Qualifier, Region, SystemClock, Version, limits};
+use lambent_registry::{EventSettings, Resolved, State};
 use lambent_sandbox::sim::Sim;
 use lambent_store::Embedded;
 use uuid::Uuid;
@@ -23,6 +23,7 @@ pub struct World {
 
 struct One {
     resolved: Mutex<Resolved>,
+    events: Mutex<EventSettings>,
     reserved: AtomicU32,
 }
 
@@ -33,6 +34,10 @@ impl Directory for One {
 
     fn reserved_total(&self) -> u32 {
         self.reserved.load(Ordering::Relaxed)
+    }
+
+    fn event_settings(&self, _: &FunctionArn, _: Option<&Qualifier>) -> Result<EventSettings, lambent_registry::Error> {
+        Ok(self.events.lock().unwrap().clone())
     }
 }
 
@@ -61,7 +66,17 @@ impl World {
             reserved_concurrency: None,
             policy: None,
         };
-        let one = Arc::new(One { resolved: Mutex::new(resolved), reserved: AtomicU32::new(0) });
+        let events = EventSettings {
+            maximum_age: limits::EVENT_AGE,
+            retries: limits::EVENT_RETRIES,
+            on_success: None,
+            on_failure: None,
+            dead_letter: None,
+            allows_loops: false,
+            reserved_concurrency: None,
+        };
+        let one =
+            Arc::new(One { resolved: Mutex::new(resolved), events: Mutex::new(events), reserved: AtomicU32::new(0) });
         let invoker = Invoker::new(one.clone(), fleet.clone(), Concurrency::default(), Arc::new(SystemClock), 7);
         Some(Self { invoker, fleet, one, _directory: directory })
     }

@@ -2,6 +2,7 @@
 
 pub mod credentials;
 mod error;
+mod events;
 mod lambda;
 mod logs;
 
@@ -16,6 +17,7 @@ use lambent_policy::sigv4::{self, Signer};
 use serde_json::Value;
 
 pub use error::ApiError;
+pub use events::EventFilter;
 pub use lambda::{Ask, NewFunction};
 pub use logs::Event;
 

@@ -6,6 +6,7 @@ mod credentials;
 mod demo;
 mod deploy;
 mod doctor;
+mod events;
 mod functions;
 mod invoke;
 mod logs;
@@ -41,6 +42,8 @@ pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
         Command::Logs(args) => logs::run(&args, env, json).await,
         Command::Top(args) => top::run(&args, env, json).await,
         Command::Functions(args) => functions::run(args, env, json).await,
+        Command::Events(args) => events::run(args, None, env, json).await,
+        Command::DeadLetters(args) => events::run(args, Some(events::DEAD_LETTERS), env, json).await,
         Command::Credentials(args) => credentials::run(&args, env, json).await,
         Command::Doctor(args) => doctor::run(&args, env, json).await,
         Command::Config(args) => config::run(&args, env, json),

@@ -24,6 +24,14 @@ pub const DEFAULT_DEMO_DIR: &str = "./.lambent";
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// How often log events beyond their retention are deleted.
 const DEFAULT_EXPIRE_EVERY: Duration = Duration::from_secs(600);
+/// How long after a failure an event runs again.
+const DEFAULT_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// Events that run at once.
+const DEFAULT_PLACES: usize = 256;
+/// Events that are kept.
+const DEFAULT_EVENTS: u64 = 4_000_000;
+/// MiB of them.
+const DEFAULT_EVENTS_MIB: u64 = 16_384;
 /// How long an unused container is kept.
 const DEFAULT_IDLE: Duration = Duration::from_secs(600);
 
@@ -48,6 +56,8 @@ pub struct Config {
     pub pool: Pool,
     /// Other AWS services.
     pub aws: Aws,
+    /// Asynchronous invocations.
+    pub events: Events,
     /// What functions logged.
     pub logs: Logs,
     /// What the node itself logs.
@@ -127,6 +137,22 @@ pub struct Aws {
     pub access_key_id: Option<String>,
     /// `secret_access_key`: its secret. Default none: `AWS_SECRET_ACCESS_KEY` of the environment. Since 0.1.
     pub secret_access_key: Option<String>,
+}
+
+/// `[events]`: asynchronous invocations.
+#[derive(Debug, Clone)]
+pub struct Events {
+    /// `retry_delay`: how long after a function failed an event it runs again; the second time twice as long. Default 1m, as AWS. Since 0.2.
+    pub retry_delay: Duration,
+    /// `places`: events that run, or are delivered, at once; one function gets half of them at most. Default 256. Since 0.2.
+    pub places: usize,
+    /// `most`: events that are kept, dead letters included; beyond it callers are throttled, one function at half of it. Default 4000000. Since 0.2.
+    pub most: u64,
+    /// `most_mib`: bytes of them. Default 16384. Since 0.2.
+    pub most_mib: u64,
+    /// `local_urls`: whether HTTP destinations may be on this machine. Then whoever may configure a function reaches what listens only
+    /// here. Default false. Since 0.2.
+    pub local_urls: bool,
 }
 
 /// `[logs]`: what functions logged.
@@ -210,6 +236,13 @@ impl Config {
                 access_key_id: reader.optional("aws.access_key_id")?,
                 secret_access_key: reader.optional::<Secret>("aws.secret_access_key")?.map(|secret| secret.0),
             },
+            events: Events {
+                retry_delay: duration(reader, "events.retry_delay", DEFAULT_RETRY_DELAY)?,
+                places: reader.value("events.places", DEFAULT_PLACES)?,
+                most: reader.value("events.most", DEFAULT_EVENTS)?,
+                most_mib: reader.value("events.most_mib", DEFAULT_EVENTS_MIB)?,
+                local_urls: reader.value("events.local_urls", false)?,
+            },
             logs: Logs {
                 expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,
                 report_stages: reader.value("logs.report_stages", false)?,
@@ -238,6 +271,9 @@ impl Config {
         let Pool { floor, ceiling, .. } = self.pool;
         if floor > ceiling {
             return refuse(format!("pool.floor = {floor} is more than pool.ceiling = {ceiling}"));
+        }
+        if self.events.places < 2 {
+            return refuse(format!("events.places = {} would run no event: give at least 2", self.events.places));
         }
         if self.logs.expire_every.is_zero() {
             return refuse("logs.expire_every = 0s would never rest: give at least 1s".to_owned());

@@ -3,8 +3,8 @@
 //! Start: store, access keys, sandbox, listening sockets, fleet (ends what an earlier process left behind), registry, invoker,
 //! servers. Whatever fails on the way ends the start with an error, and nothing stays behind.
 //!
-//! Stop, in this order: (1) the sockets close and running calls may end within the grace period; (2) the invoker refuses what is
-//! new; (3) the control plane's background work ends; (4) every container ends; (5) logs and traces are written out.
+//! Stop, in this order: (1) the sockets close, no more events are leased, and what runs may end within the grace period; (2) the invoker
+//! refuses what is new; (3) the control plane's background work ends; (4) every container ends; (5) logs and traces are written out.
 
 mod deployer;
 mod home;
@@ -21,11 +21,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lambent_fleet::{Fleet, FleetConfig, PoolConfig};
+use lambent_invoker::events::{Aws, Delays, Events, LocalUrls, Options};
 use lambent_invoker::{Concurrency, Invoker};
-use lambent_model::{Clock, SystemClock};
+use lambent_model::{Clock, SystemClock, limits};
 use lambent_policy::keys::Keys;
 use lambent_policy::sigv4::Verifier;
 use lambent_registry::{Registry, S3, Settings};
+use lambent_store::queue::Bounds;
 use lambent_store::{Embedded, Logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -50,6 +52,7 @@ pub struct Node {
     pub home: Home,
     fleet: Arc<Fleet>,
     invoker: Arc<Invoker>,
+    events: Arc<Events>,
     registry: Arc<Registry>,
     stop: CancellationToken,
     servers: TaskTracker,
@@ -62,7 +65,7 @@ impl Node {
     /// Builds and joins all parts; returns when the sockets answer.
     pub async fn start(config: &Config, env: &dyn Env, telemetry: &Telemetry) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = open_store(&config.data_dir).await?;
+        let store = open_store_bounded(&config.data_dir, event_bounds(config)).await?;
         let keys = Keys::open(store.catalog.clone()).await.context("cannot read the access keys")?;
         let root = keys.root(&config.account, clock.now()).await.context("cannot make an access key")?;
         let chosen = sandbox::choose(config)?;
@@ -83,6 +86,14 @@ impl Node {
         let registry = registry.await.context("cannot open the control plane")?;
         let limits = Concurrency { account: config.fleet.concurrency };
         let invoker = Invoker::new(registry.clone(), fleet.clone(), limits, clock.clone(), seed());
+        let events = Events::start(
+            store.events.clone(),
+            registry.clone(),
+            invoker.clone(),
+            clock.clone(),
+            event_options(config, env),
+        );
+        let events = events.context("cannot start what runs events")?;
         let home = Home {
             endpoint: Some(endpoint.clone()),
             region: Some(config.region.to_string()),
@@ -100,6 +111,7 @@ impl Node {
             verifier: verifier.clone(),
             registry: registry.clone(),
             invoker: invoker.clone(),
+            events: events.clone(),
             logs: store.logs.clone(),
             clock: clock.clone(),
             status: Arc::new({
@@ -140,7 +152,7 @@ impl Node {
         // Not in the way of the start; a function that needs an interpreter waits for this.
         let looking = fleet.clone();
         background.spawn(until(stop.clone(), async move { looking.ready().await }));
-        Ok(Self { endpoint, home, fleet, invoker, registry, stop, servers, background, _store: store })
+        Ok(Self { endpoint, home, fleet, invoker, events, registry, stop, servers, background, _store: store })
     }
 
     /// What the fleet is doing.
@@ -155,7 +167,7 @@ impl Node {
         self.stop.cancel();
         self.servers.close();
         // The servers watch the grace period themselves.
-        tokio::join!(self.servers.wait(), self.invoker.drain(grace));
+        tokio::join!(self.servers.wait(), self.events.stop(grace), self.invoker.drain(grace));
         self.registry.shutdown().await;
         self.fleet.shutdown(left()).await;
         self.background.close();
@@ -166,9 +178,17 @@ impl Node {
 /// The store in a data directory, made where there is none. Whoever has it open for a moment (`lambent credentials`, a node that is
 /// ending) is waited for.
 pub async fn open_store(dir: &Path) -> Result<Embedded> {
+    open_store_bounded(dir, Bounds::default()).await
+}
+
+fn event_bounds(config: &Config) -> Bounds {
+    Bounds { events: config.events.most, bytes: config.events.most_mib.saturating_mul(limits::MIB) }
+}
+
+async fn open_store_bounded(dir: &Path, events: Bounds) -> Result<Embedded> {
     let begun = Instant::now();
     loop {
-        match Embedded::open(dir) {
+        match Embedded::open_bounded(dir, events) {
             Err(lambent_store::Error::Locked { .. }) if begun.elapsed() < UNLOCKED_WITHIN => {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -197,11 +217,26 @@ fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfi
     }
 }
 
-/// Code in buckets: with the configured key, else the environment's, else unsigned.
-fn code_source(config: &Config, env: &dyn Env) -> S3 {
+/// The key for other AWS services: the configured one, else the environment's; none: requests are not signed.
+fn aws_credentials(config: &Config, env: &dyn Env) -> Option<(String, String)> {
     let configured = config.aws.access_key_id.clone().zip(config.aws.secret_access_key.clone());
-    let credentials = configured.or_else(|| env.get("AWS_ACCESS_KEY_ID").zip(env.get("AWS_SECRET_ACCESS_KEY")));
+    configured.or_else(|| env.get("AWS_ACCESS_KEY_ID").zip(env.get("AWS_SECRET_ACCESS_KEY")))
+}
+
+/// Code in buckets.
+fn code_source(config: &Config, env: &dyn Env) -> S3 {
+    let credentials = aws_credentials(config, env);
     S3 { endpoint: config.aws.endpoint.clone(), region: config.region.to_string(), credentials }
+}
+
+fn event_options(config: &Config, env: &dyn Env) -> Options {
+    let events = &config.events;
+    Options {
+        delays: Delays { retry: events.retry_delay, ..Delays::default() },
+        places: events.places,
+        aws: Aws { endpoint: config.aws.endpoint.clone(), credentials: aws_credentials(config, env) },
+        local_urls: if events.local_urls { LocalUrls::Allow } else { LocalUrls::Deny },
+    }
 }
 
 fn settings(config: &Config, endpoint: &str, urls_port: u16) -> Settings {

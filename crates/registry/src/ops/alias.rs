@@ -142,6 +142,7 @@ impl Registry {
             head.urls.remove(&request.name);
             head.policies.remove(&request.name);
             head.provisioned.remove(&request.name);
+            head.event_invoke.remove(&request.name);
             Ok(())
         })
         .await

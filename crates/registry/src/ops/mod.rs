@@ -2,6 +2,7 @@
 
 mod alias;
 mod concurrency;
+pub(crate) mod event;
 mod function;
 mod layer;
 mod mapping;

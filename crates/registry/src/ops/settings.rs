@@ -12,7 +12,7 @@ fn place(qualifier: Option<&Qualifier>) -> String {
 }
 
 impl Registry {
-    /// AWS's `PutFunctionRecursionConfig`. Kept; loops are looked for where events are.
+    /// AWS's `PutFunctionRecursionConfig`. Loops are looked for where events are: in the invoker.
     pub async fn put_function_recursion_config(
         &self,
         caller: &Caller,

@@ -88,6 +88,7 @@ impl Registry {
                 draft.head.policies.remove(&name);
                 draft.head.provisioned.remove(&name);
                 draft.head.runtime_management.remove(&name);
+                draft.head.event_invoke.remove(&name);
                 draft.versions.insert(number, None);
                 Ok(Some(gone.running.generation))
             })

@@ -7,6 +7,7 @@
 #![allow(missing_docs, reason = "the members are AWS's; its API reference describes them")]
 
 mod alias;
+mod event;
 mod function;
 mod layer;
 mod mapping;
@@ -23,6 +24,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use alias::*;
+pub use event::*;
 pub use function::*;
 pub use layer::*;
 pub use mapping::*;

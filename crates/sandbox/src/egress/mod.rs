@@ -62,6 +62,11 @@ use tokio::task::JoinHandle;
 
 pub use policy::{Denied, Private, Verdict};
 
+/// Whether the node may connect somewhere for somebody else: the policy of cells without holes, applied to this host as it is now.
+pub fn reach(destination: SocketAddr) -> std::io::Result<Verdict> {
+    host::decide(destination, &Config::default())
+}
+
 /// One address and port inside that leads to one outside, whatever the policy says of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hole {
