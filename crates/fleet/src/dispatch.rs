@@ -18,6 +18,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::container::{self, Command, Job};
 use crate::fleet::Inner;
 use crate::placement::{Handle, Patience, Placement, Purpose, SOON};
+use crate::turns::{StartTurn, Starts};
 use crate::{Error, Stage};
 
 /// Calls that wait for room at once; more are refused at once.
@@ -33,7 +34,7 @@ fn starts_at_once() -> usize {
 
 /// What bounds the calls that wait.
 pub(crate) struct Turns {
-    starts: Arc<Semaphore>,
+    starts: Starts,
     room_waiters: Arc<Semaphore>,
     /// A container became idle or is gone: there may be room.
     pub(crate) room: Arc<Notify>,
@@ -41,8 +42,8 @@ pub(crate) struct Turns {
 
 impl Default for Turns {
     fn default() -> Self {
-        let (starts, room_waiters) = (Semaphore::new(starts_at_once()), Semaphore::new(ROOM_WAITERS));
-        Self { starts: Arc::new(starts), room_waiters: Arc::new(room_waiters), room: Arc::default() }
+        let room_waiters = Arc::new(Semaphore::new(ROOM_WAITERS));
+        Self { starts: Starts::new(starts_at_once()), room_waiters, room: Arc::default() }
     }
 }
 
@@ -78,9 +79,9 @@ impl Inner {
                     self.tasks.spawn(waiting);
                     return Ok(());
                 }
-                Placement::Fresh => match Arc::clone(&self.turns.starts).try_acquire_owned() {
-                    Ok(turn) => return self.start(version, job, turn),
-                    Err(_taken) => {
+                Placement::Fresh => match self.turns.starts.try_acquire() {
+                    Some(turn) => return self.start(version, job, turn),
+                    None => {
                         let free = self.pool().queue(version);
                         self.tasks.spawn(Arc::clone(self).wait_for_turn(Arc::clone(version), job, free));
                         return Ok(());
@@ -137,7 +138,7 @@ impl Inner {
         tokio::select! {
             biased;
             Ok(freed) = &mut free => handle = Some(freed),
-            granted = Arc::clone(&self.turns.starts).acquire_owned() => turn = granted.ok(),
+            granted = self.turns.starts.acquire(version.generation) => turn = Some(granted),
         }
         if handle.is_none() {
             free.close();
@@ -162,12 +163,7 @@ impl Inner {
 
     /// Starts a container's task. `turn` is given back when its init phase is over, or has lasted so long that it is not the processor
     /// it waits for.
-    fn start(
-        self: &Arc<Self>,
-        version: &Arc<FunctionVersion>,
-        job: Box<Job>,
-        turn: OwnedSemaphorePermit,
-    ) -> Result<(), Refused> {
+    fn start(self: &Arc<Self>, version: &Arc<FunctionVersion>, job: Box<Job>, turn: StartTurn) -> Result<(), Refused> {
         let place = self.pool().begin(version, Purpose::Call);
         let Some((id, commands)) = place else {
             drop(turn);
@@ -203,7 +199,7 @@ impl Inner {
             let mut free = self.pool().queue(&version);
             let turn = async {
                 self.turns.room.notified().await;
-                Arc::clone(&self.turns.starts).acquire_owned().await.ok()
+                Some(self.turns.starts.acquire(version.generation).await)
             };
             let (mut handle, mut turn) = tokio::select! {
                 biased;
@@ -238,22 +234,22 @@ impl Inner {
     pub(crate) async fn start_ahead(self: &Arc<Self>, version: Arc<FunctionVersion>) -> Result<(), Error> {
         self.interpreters.ready().await;
         self.can_run(&version)?;
-        let turn = Arc::clone(&self.turns.starts).acquire_owned().await.map_err(|_closed| Error::ShuttingDown)?;
+        let turn = self.turns.starts.acquire(version.generation).await;
         let place = self.pool().begin(&version, Purpose::Provisioned);
         let Some((id, commands)) = place else { return Err(self.full()) };
         self.tasks.spawn(container::run_ahead(Arc::clone(self), id, version, commands, self.hold(turn)));
         Ok(())
     }
 
-    fn hold(&self, turn: OwnedSemaphorePermit) -> Turn {
+    fn hold(&self, turn: StartTurn) -> Turn {
         Turn::hold(turn, self.warming.nudge())
     }
 
     /// Whether instances may be made without taking the processor from calls: no container is being started; `half`: half of the starts
     /// are free.
     pub(crate) fn starts_are_free(&self, half: bool) -> bool {
-        let free = self.turns.starts.available_permits();
-        if half { free * 2 >= starts_at_once() } else { free >= starts_at_once() }
+        let (free, all) = self.turns.starts.free();
+        if half { free * 2 >= all } else { free == all }
     }
 
     fn can_run(&self, version: &FunctionVersion) -> Result<(), Error> {
@@ -280,7 +276,7 @@ impl Inner {
 pub(crate) struct Turn(#[allow(dead_code, reason = "its drop is what counts")] oneshot::Sender<()>);
 
 impl Turn {
-    fn hold(turn: OwnedSemaphorePermit, over: Arc<Notify>) -> Self {
+    fn hold(turn: StartTurn, over: Arc<Notify>) -> Self {
         let (dropped, ended) = oneshot::channel();
         tokio::spawn(async move {
             let _ = tokio::time::timeout(START_TURN, ended).await;

@@ -22,6 +22,7 @@ mod log;
 mod placement;
 mod provisioned;
 mod stage;
+mod turns;
 mod warming;
 mod wasm;
 

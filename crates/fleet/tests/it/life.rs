@@ -105,7 +105,7 @@ async fn function_of(harness: &Harness) -> lambent_model::FunctionVersion {
 async fn calls_wait_for_room_that_idle_containers_make() {
     let harness = Harness::with(|config| config.max_containers = 1).await;
     let Some(first) = harness.shell("while true; do next; answer 1; done").await else { return };
-    let slow = harness.shell("next; sleep 1; answer 2; next").await.unwrap();
+    let slow = harness.shell("while true; do next; sleep 1; answer 2; done").await.unwrap();
     assert_eq!(harness.call(&first, "{}").await.body, "1");
     harness.settled("idle", 1).await;
     let running = harness.start(&slow, "{}").await.unwrap();
