@@ -95,6 +95,9 @@ pub struct Order {
     pub env: Vec<(String, String)>,
     /// Working directory.
     pub cwd: PathBuf,
+    /// A snapshot, as seen inside, to become a clone of: one that was taken in a fork of the same template. None: an ordinary start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<PathBuf>,
 }
 
 fn as_object<S: serde::Serializer>(env: &[(String, String)], serializer: S) -> Result<S::Ok, S::Error> {

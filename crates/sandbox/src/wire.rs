@@ -122,6 +122,8 @@ pub(crate) enum ToTemplate {
         secure_bits: Option<u64>,
         /// The filter as the kernel takes it, in hexadecimal; empty where a test leaves it out.
         filter: String,
+        /// The machine code of snapshots and clones, in hexadecimal; empty where there is none for this machine.
+        clone: String,
         /// What to make the process more likely to be killed by when memory is short.
         oom_score: u32,
     },

@@ -15,4 +15,8 @@ start.
     late      sets that up only once a handler imports `logging`
     waiting   a process that is started before it is known which function it serves
     template  one that is loaded once and forked for each container
+    snapshot  what an initialised process was like, written down
+    clone     becoming what a snapshot was taken of
+    memory    what those two need of the kernel
+    hooks     what the function wants to be done before the one and after the other
 """

@@ -62,6 +62,24 @@ class RuntimeClient:
         """Reports that there is no handler to call."""
         self._post(b"/init/error", document, _error_headers(error_type))
 
+    def refuse_snapshot(self, reason):
+        """Says why there can be no snapshot of this process."""
+        self._post(b"/restore/unsafe", reason.encode("utf-8", "backslashreplace"), b"")
+
+    def send_snapshot(self, length, pieces):
+        """Hands over a snapshot of this process."""
+        head = b"POST %s/restore/snapshot HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n" % (_API, self._common, length)
+        self._send(head, b"")
+        for piece in pieces:
+            self._socket.sendall(piece)
+        status, _, answer = self._receive()
+        if status != 202:
+            raise ProtocolError("snapshot: status {}: {!r}".format(status, answer[:200]))
+
+    def fail_restore(self, document, error_type):
+        """Reports that the function could not go on after its snapshot was restored."""
+        self._post(b"/restore/error", document, _error_headers(error_type))
+
     def _post(self, path, body, headers):
         head = b"POST %s%s HTTP/1.1\r\n%s%sContent-Length: %d\r\n\r\n" % (_API, path, self._common, headers, len(body))
         status, _, answer = self._exchange(head, body)

@@ -39,6 +39,11 @@ def open_channel():
     sink = _Printed() if descriptor is None else _Framed(int(descriptor))
 
 
+def descriptor():
+    """That of the log channel; none where there is no such channel."""
+    return getattr(sink, "descriptor", None)
+
+
 def error(document):
     """Logs an error document: an event of its own, in the format asked for."""
     if as_json:
@@ -66,7 +71,7 @@ class _Framed:
 
     def __init__(self, descriptor):
         os.set_inheritable(descriptor, False)  # processes that the handler starts have no business with it
-        self._descriptor = descriptor
+        self.descriptor = descriptor
         self._lock = _thread.allocate_lock()
 
     def write(self, text, kind=TEXT):
@@ -75,7 +80,7 @@ class _Framed:
         data = memoryview(head + (time.time_ns() // 1000).to_bytes(8, "big") + message)
         with self._lock:  # a frame longer than the pipe holds takes several writes
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                data = data[os.write(self.descriptor, data) :]
 
     def write_lines(self, lines, kind):
         self.write("\n".join(lines), kind)

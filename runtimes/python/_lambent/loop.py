@@ -8,6 +8,12 @@ from . import client, context, faults, handler, late, logs, marshal
 
 def main():
     """Runs until the platform ends the process; returns an exit status when no invocation can be served."""
+    to_do = os.environ.pop("_LAMBENT_SNAPSHOT", None)  # none where the function has no snapshots
+    if to_do is not None:
+        from . import hooks  # most have none
+
+        if to_do == "take":
+            hooks.go_aside()
     _set_import_path()
     runtime = client.RuntimeClient(os.environ["AWS_LAMBDA_RUNTIME_API"])
     logs.open_channel()
@@ -22,6 +28,10 @@ def main():
     if document is not None:
         _refuse(runtime, document)
         return 1
+    if to_do is not None:
+        status = hooks.run(runtime, to_do)
+        if status is not None:
+            return status
     while True:
         _serve(runtime, function, runtime.next())
 

@@ -23,7 +23,7 @@ import select
 import signal
 import socket
 
-from . import loop, waiting  # noqa: F401 - `loop` is loaded for the forks
+from . import clone, hooks, loop, memory, snapshot, waiting  # noqa: F401 - loaded for the forks
 
 _MESSAGE = 128 * 1024
 _DESCRIPTORS = 16
@@ -64,6 +64,7 @@ def serve(descriptor):
     signal.signal(signal.SIGCHLD, _nothing)
     begin, _ = _receive(node)
     envoy = _Envoy(begin["Begin"])
+    _make_cloneable(bytes.fromhex(begin["Begin"]["clone"]))
     forks = {}
     gc.collect()
     gc.freeze()  # the collector would touch, and thereby copy, every object that forks share
@@ -81,6 +82,13 @@ def serve(descriptor):
             order = _fork(node, envoy, message["Fork"], descriptors, forks)
             if order is not None:
                 return order
+
+
+def _make_cloneable(code):
+    """Whatever goes wrong, forks are what they were; they only cannot be snapshot."""
+    if code:
+        with contextlib.suppress(OSError):
+            memory.place(code)
 
 
 def _nothing(_signal, _frame):

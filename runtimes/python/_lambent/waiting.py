@@ -30,6 +30,9 @@ _PRELOADED = (
 _OWN = ("_LAMBDA_TELEMETRY_LOG_FD",)
 _READ = 64 * 1024
 
+# The environment that was ordered.
+environment = {}
+
 
 def take_order():
     """Waits for the order, if this process was started to wait."""
@@ -59,6 +62,11 @@ def obey(descriptor):
     if not text:
         os._exit(0)
     order = json.loads(text.decode("utf-8"))
+    if "snapshot" in order:
+        from . import clone
+
+        clone.become(order["snapshot"], text)
+    environment.update(order["env"])
     _set_environment(order["env"])
     os.chdir(order["cwd"])
     _extend_import_path()

@@ -16,6 +16,7 @@
 //! ends when the node does. So `kill -9` of the node leaves nothing.
 
 mod build;
+pub(crate) mod clone;
 mod etc;
 pub(crate) mod exec;
 mod network;

@@ -24,7 +24,7 @@ use super::nursery::Nursery;
 use super::remains::Remains;
 use super::{HOSTNAME, SHARED_MIB, barriers};
 use crate::Error;
-use crate::agent::{exec, privileges, seccomp};
+use crate::agent::{clone, exec, privileges, seccomp};
 use crate::error::step;
 use crate::lowered::{Lowered, Without};
 use crate::pidfd::PidFd;
@@ -259,13 +259,18 @@ fn root(spec: &TemplateSpec, without: Without) -> Build {
 /// What all forks have in common.
 fn begin(without: Without) -> io::Result<ToTemplate> {
     let filter = match without.keeps(Lowered::Filter) {
-        true => seccomp::Filters::compile()?.bytes().iter().map(|byte| format!("{byte:02x}")).collect(),
+        true => hexadecimal(&seccomp::Filters::compile()?.bytes()),
         false => String::new(),
     };
     #[expect(clippy::as_conversions, reason = "the kernel's own small numbers")]
     let limits = privileges::LIMITS.iter().map(|(resource, most)| (*resource as u32, *most)).collect();
     let secure_bits = without.keeps(Lowered::Capabilities).then_some(privileges::SECURE_BITS);
-    Ok(ToTemplate::Begin { uid: UID_INSIDE, gid: GID_INSIDE, limits, secure_bits, filter, oom_score: exec::OOM_SCORE })
+    let (uid, gid, clone) = (UID_INSIDE, GID_INSIDE, hexadecimal(clone::code()));
+    Ok(ToTemplate::Begin { uid, gid, limits, secure_bits, filter, clone, oom_score: exec::OOM_SCORE })
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Those of a cell, all of which its agent is in.

@@ -110,7 +110,7 @@ pub(super) fn order(paths: &Paths, mark: &str, order: Order) -> Order {
     let own = [("TMPDIR".to_owned(), paths.rewrite("/tmp"))];
     let mark = mark.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
     let env = own.into_iter().chain(rewritten).chain(mark).collect();
-    Order { env, cwd: paths.rewrite(&order.cwd.to_string_lossy()).into() }
+    Order { env, cwd: paths.rewrite(&order.cwd.to_string_lossy()).into(), ..order }
 }
 
 /// The command, its own process group, its environment rewritten and marked.

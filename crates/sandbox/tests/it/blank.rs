@@ -55,7 +55,7 @@ fn waiting(argv: &[&str]) -> ProcessSpec {
 }
 
 fn order(value: &str) -> Order {
-    Order { env: vec![("VALUE".into(), value.into())], cwd: "/var/task".into() }
+    Order { env: vec![("VALUE".into(), value.into())], cwd: "/var/task".into(), snapshot: None }
 }
 
 async fn give(cell: &Arc<dyn Cell>, process: &mut Process, value: &str) {

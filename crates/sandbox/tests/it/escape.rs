@@ -17,7 +17,7 @@ use lambent_sandbox::egress::{self, Hole, Resolvers};
 use lambent_sandbox::{Cell, CellSpec, Error, ExitStatus, Lowered, Mount, Sandbox, cell};
 
 use crate::support::{self, ByBlank, PYTHON, program, run, shell, spec};
-use crate::template;
+use crate::{clone, template};
 
 /// What each probe begins with.
 const PRELUDE: &str = "\
@@ -155,6 +155,8 @@ async fn stopped_by(barrier: Lowered, expected: &[&str], probe: impl FnOnce(&Hos
     let directory = bench.directory.path();
     let forked = template::probe(&bench.sandbox, directory, host.spec(), &format!("{PRELUDE}{probe}")).await;
     assert_eq!(forked, Vec::<String>::new(), "a fork got hold of something");
+    let cloned = clone::probe(&bench.sandbox, directory, host.spec(), &format!("{PRELUDE}{probe}")).await;
+    assert_eq!(cloned, Vec::<String>::new(), "a clone got hold of something");
     // Those that a fork raises for itself; the others are its cell's, or there is no way into a cell without them.
     if matches!(barrier, Lowered::Capabilities | Lowered::Filter | Lowered::ReadOnly | Lowered::Proc | Lowered::Agent) {
         let forked = template::probe(&lowered, directory, host.spec(), &format!("{PRELUDE}{probe}")).await;

@@ -32,7 +32,7 @@ macro_rules! promises {
 promises!(forks_run_code_and_end_as_they_do, forks_are_signalled_with_their_group, unwanted_forks_end);
 
 /// The runtimes as a node writes them, readable by everybody.
-fn runtimes(bench: &Path) -> Mount {
+pub fn runtimes(bench: &Path) -> Mount {
     let target = bench.join("runtime");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runtimes/python");
     if !target.exists() {
@@ -50,7 +50,7 @@ fn runtimes(bench: &Path) -> Mount {
     Mount { source: target, target: "/var/runtime".into() }
 }
 
-fn template_spec(bench: &Path) -> TemplateSpec {
+pub fn template_spec(bench: &Path) -> TemplateSpec {
     let bootstrap = "/var/runtime/python/bootstrap.py";
     TemplateSpec {
         argv: [PYTHON, "-s", "-u", bootstrap].map(str::to_owned).into(),
@@ -113,7 +113,7 @@ async fn give(cell: &Arc<dyn Cell>, process: &mut Process) {
         ("MINE", "yes"),
     ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    cell.order(process.order_pipe.take().unwrap(), Order { env, cwd: "/var/task".into() }).await.unwrap();
+    cell.order(process.order_pipe.take().unwrap(), Order { env, cwd: "/var/task".into(), snapshot: None }).await.unwrap();
 }
 
 /// A function whose module is this code.
