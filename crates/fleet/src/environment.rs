@@ -28,10 +28,12 @@ pub(crate) struct Place<'a> {
     pub initialization: InitializationType,
     /// Where AWS's SDKs find services.
     pub aws_endpoint_url: Option<&'a str>,
+    /// What a runtime of ours does between init and the first event, where the function asked for snapshots: `take` one, or `skip` it.
+    pub snapshot: Option<&'static str>,
 }
 
 /// Variables that extensions do not get.
-const NOT_FOR_EXTENSIONS: [&str; 7] = [
+const NOT_FOR_EXTENSIONS: [&str; 8] = [
     "AWS_EXECUTION_ENV",
     "AWS_LAMBDA_LOG_GROUP_NAME",
     "AWS_LAMBDA_LOG_STREAM_NAME",
@@ -39,6 +41,7 @@ const NOT_FOR_EXTENSIONS: [&str; 7] = [
     "LAMBDA_RUNTIME_DIR",
     "LAMBDA_TASK_ROOT",
     "_HANDLER",
+    "_LAMBENT_SNAPSHOT",
 ];
 
 /// The runtime's environment.
@@ -99,6 +102,9 @@ fn reserved(function: &FunctionVersion, place: &Place<'_>) -> Vec<(&'static str,
         all.push(("AWS_LAMBDA_LOG_FORMAT", "JSON".to_owned()));
         let level = function.logging.application_level.unwrap_or(LogLevel::Info);
         all.push(("AWS_LAMBDA_LOG_LEVEL", format!("{level:?}").to_uppercase()));
+    }
+    if let Some(what) = place.snapshot {
+        all.push(("_LAMBENT_SNAPSHOT", what.to_owned()));
     }
     if let Some(opt) = &place.opt {
         all.push(("_LAMBENT_OPT", opt.clone()));
@@ -178,6 +184,7 @@ mod tests {
             opt: None,
             initialization: InitializationType::OnDemand,
             aws_endpoint_url: Some("http://aws"),
+            snapshot: None,
         }
     }
 

@@ -29,6 +29,12 @@ pub enum Error {
     /// The container was lost to a fault of this node, not of the function.
     #[error("the container was lost")]
     Lost,
+    /// What the function wants to be done after its snapshot was restored failed.
+    #[error("the after-restore hook of the function failed: {0}")]
+    Restore(String),
+    /// The same took too long.
+    #[error("the snapshot of the function was not restored within {0:?}")]
+    RestoreTimedOut(std::time::Duration),
     /// The fleet is shutting down.
     #[error("this node is shutting down")]
     ShuttingDown,

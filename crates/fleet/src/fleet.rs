@@ -21,6 +21,7 @@ use crate::interpreters::Interpreters;
 use crate::log::{LogWriter, start_writer};
 use crate::placement::{Patience, Pool, Room};
 use crate::provisioned::{self, Provisioned, Provisioning};
+use crate::snapshots::{SnapStart, SnapshotStatus, Snapshots};
 use crate::stage::StageMeters;
 use crate::warming::{self, Kind, Warming};
 use crate::wasm::Wasm;
@@ -104,6 +105,8 @@ pub struct FleetStatus {
     pub warming: Vec<KindStatus>,
     /// Host processes of WebAssembly functions.
     pub wasm_hosts: Vec<WasmHostStatus>,
+    /// Snapshots of versions that ask for them.
+    pub snapshots: Vec<SnapshotStatus>,
 }
 
 /// What a host process of WebAssembly functions is doing.
@@ -144,6 +147,7 @@ pub(crate) struct Inner {
     /// Ends what goes on behind the calls.
     pub(crate) closing: CancellationToken,
     pub(crate) warming: Warming,
+    pub(crate) snapshots: Snapshots,
     pub(crate) provisioning: Provisioning,
     pub(crate) tasks: TaskTracker,
     pool: Mutex<Pool>,
@@ -172,6 +176,9 @@ impl Fleet {
             }
         }
         let root = config.data_dir.clone();
+        let unopened =
+            |source| PrepareError::Io { step: "make room for snapshots", path: config.data_dir.clone(), source };
+        let snapshots = Snapshots::open(&root).map_err(unopened)?;
         let io = |source| PrepareError::Io { step: "write the bootstraps", path: config.data_dir.clone(), source };
         let bootstraps = tokio::task::spawn_blocking(move || Bootstraps::write(&root));
         let interpreters =
@@ -196,6 +203,7 @@ impl Fleet {
             kill: CancellationToken::new(),
             closing: CancellationToken::new(),
             provisioning: Provisioning::default(),
+            snapshots,
             warming: Warming::new(pool, Uuid::new_v4().as_u64_pair().0),
             tasks: TaskTracker::new(),
             pool: Mutex::new(Pool::new(room, Arc::clone(&turns.room))),
@@ -226,6 +234,16 @@ impl Fleet {
         }
         self.expect(version);
         self.inner.code.of(version).await.map(drop)
+    }
+
+    /// Has the snapshot of a version taken that asks for it. An error says how its init failed; that there can be none is no error.
+    pub async fn snapshot(&self, version: &FunctionVersion) -> Result<(), String> {
+        self.inner.snapshot(version).await
+    }
+
+    /// What became of the snapshot of a version that asks for one.
+    pub fn snap_start(&self, generation: Uuid) -> SnapStart {
+        self.inner.snapshots.what_of(generation)
     }
 
     /// Runs a call in the most recently used warm container of this version, else in a new one. Returns at once; an accepted call runs
@@ -264,6 +282,7 @@ impl Fleet {
     /// Ends the containers of a replaced or deleted version: idle ones now, busy ones after their call.
     pub fn retire(&self, generation: Uuid) {
         self.inner.wasm.retire(generation);
+        self.inner.snapshots.forget(generation);
         self.inner.pool().retire(generation);
     }
 
@@ -276,6 +295,7 @@ impl Fleet {
             memory_limit_mib: self.inner.config.memory_mib,
             wasm_hosts: self.inner.wasm.status(),
             warming: self.inner.warming.status(),
+            snapshots: self.inner.snapshots.status(),
         }
     }
 

@@ -411,6 +411,8 @@ pub(crate) enum Purpose {
     Call,
     /// Provisioned concurrency.
     Provisioned,
+    /// A snapshot; it never takes a call.
+    Snapshot,
 }
 
 /// Whether a call may wait for a container that is about to be free.

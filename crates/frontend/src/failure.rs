@@ -221,6 +221,13 @@ mod tests {
             (lambent_invoker::Error::QueueFull.into(), "TooManyRequestsException", 429, true),
             (Failure::event_too_large(1), "RequestEntityTooLargeException", 413, false),
             (lambent_invoker::Error::ShuttingDown.into(), "ServiceException", 503, true),
+            (
+                lambent_invoker::Error::SnapStart { error_type: "Runtime.AfterRestoreError".to_owned() }.into(),
+                "SnapStartException",
+                400,
+                false,
+            ),
+            (lambent_invoker::Error::SnapStartTimeout.into(), "SnapStartTimeoutException", 408, false),
             (sigv4::Error::MissingToken.into(), "MissingAuthenticationTokenException", 403, false),
             (sigv4::Error::UnknownKey.into(), "UnrecognizedClientException", 403, false),
             (sigv4::Error::Incomplete(text()).into(), "IncompleteSignatureException", 400, false),

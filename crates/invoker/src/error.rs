@@ -44,6 +44,15 @@ pub enum Error {
         /// What there is.
         found: String,
     },
+    /// What the function does after its snapshot was restored failed.
+    #[error("Error: {error_type}. The after-restore runtime hook of the function encountered an error.")]
+    SnapStart {
+        /// The type that its runtime reported.
+        error_type: String,
+    },
+    /// The same took too long.
+    #[error("Lambda couldn't restore the snapshot within the timeout limit.")]
+    SnapStartTimeout,
     /// The node failed; the cause is for the log, not for the caller. Calling again is safe.
     #[error("The AWS Lambda service encountered an internal error.")]
     Service(#[source] lambent_fleet::Error),
@@ -61,6 +70,8 @@ impl Error {
             Self::Throttled { .. } | Self::QueueFull => "TooManyRequestsException",
             Self::TooLarge { .. } => "RequestEntityTooLargeException",
             Self::NoRuntime { .. } => "InvalidRuntimeException",
+            Self::SnapStart { .. } => "SnapStartException",
+            Self::SnapStartTimeout => "SnapStartTimeoutException",
             Self::Service(_) | Self::Store(_) | Self::ShuttingDown => "ServiceException",
         }
     }
@@ -73,6 +84,8 @@ impl Error {
             Self::Throttled { .. } | Self::QueueFull => 429,
             Self::TooLarge { .. } => 413,
             Self::NoRuntime { .. } => 502,
+            Self::SnapStart { .. } => 400,
+            Self::SnapStartTimeout => 408,
             Self::Service(_) | Self::Store(_) => 500,
             Self::ShuttingDown => 503,
         }
@@ -105,6 +118,8 @@ impl From<lambent_fleet::Error> for Error {
             lambent_fleet::Error::Full { .. } => {
                 Self::Throttled { reason: ThrottleReason::ConcurrentInvocationLimitExceeded }
             }
+            lambent_fleet::Error::Restore(error_type) => Self::SnapStart { error_type },
+            lambent_fleet::Error::RestoreTimedOut(_) => Self::SnapStartTimeout,
             lambent_fleet::Error::NoRuntime { runtime, found } => Self::NoRuntime { runtime, found },
             lambent_fleet::Error::Prepare(_) | lambent_fleet::Error::Sandbox(_) | lambent_fleet::Error::Lost => {
                 Self::Service(error)

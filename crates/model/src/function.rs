@@ -43,6 +43,9 @@ pub struct FunctionVersion {
     pub logging: Logging,
     /// Whether a trace id is handed to the function (`Active`) or only passed on (`PassThrough`).
     pub tracing: TracingMode,
+    /// Whether containers are to be made from a snapshot of an initialised one: `SnapStart` of a published version.
+    #[serde(default)]
+    pub snap_start: bool,
 }
 
 impl FunctionVersion {

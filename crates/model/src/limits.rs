@@ -50,6 +50,10 @@ pub const MEMORY_MIB_PER_VCPU: u32 = 1_769;
 pub const INIT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The init phase of provisioned concurrency, unless the function's own time-out is longer.
 pub const PROVISIONED_INIT_TIMEOUT: Duration = Duration::from_secs(130);
+/// Restoring a snapshot: memory, and the function's hooks after it.
+pub const RESTORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Ephemeral storage of a function with snapshots, at most.
+pub const SNAP_START_EPHEMERAL_MIB: u32 = 512;
 /// What processes get between SIGTERM and SIGKILL when an external extension is registered.
 pub const SHUTDOWN_WITH_EXTENSIONS: Duration = Duration::from_secs(2);
 /// What processes get between SIGTERM and SIGKILL when only internal extensions are registered.

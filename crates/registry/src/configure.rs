@@ -1,7 +1,7 @@
 //! From what a caller asks for to what a version is: AWS's checks that need more than the request's own constraints.
 //!
 //! Settings whose promise this system could not keep (VPCs, file systems, customer keys, images, ...) are refused
-//! rather than stored. `SnapStart` is stored, as it promises speed only; its status then says `Off`.
+//! rather than stored.
 
 use std::collections::BTreeMap;
 
@@ -67,6 +67,9 @@ const RESERVED: &[&str] = &[
     "LAMBDA_TASK_ROOT",
 ];
 
+/// AWS's value of `SnapStart.ApplyOn` that is not `None`.
+const PUBLISHED_VERSIONS: &str = "PublishedVersions";
+
 fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidParameterValue(text.into()))
 }
@@ -120,6 +123,11 @@ impl Configured {
             },
             network: Network::Internet,
         }
+    }
+
+    /// Whether its published versions are to be started from snapshots.
+    pub(crate) fn takes_snapshots(&self) -> bool {
+        self.snap_start == PUBLISHED_VERSIONS
     }
 
     /// Code and layers together, unpacked, within AWS's limit?
@@ -207,7 +215,6 @@ impl Registry {
             settings.logging = self::logging(arn, &settings.logging, logging)?;
         }
         if let Some(snap_start) = request.snap_start.as_ref().and_then(|snap_start| snap_start.apply_on.as_ref()) {
-            check_snap_start(&settings.runtime, snap_start)?;
             settings.snap_start.clone_from(snap_start);
         }
         if let Some(tracing) = request.tracing_config.as_ref().and_then(|tracing| tracing.mode.as_ref()) {
@@ -225,6 +232,7 @@ impl Registry {
         if request.handler.is_some() {
             settings.handler.clone_from(&request.handler);
         }
+        check_snap_start(settings)?;
         settings.check_size()
     }
 }
@@ -276,9 +284,13 @@ fn check_environment(variables: &BTreeMap<String, String>) -> Result<(), Error> 
     Ok(())
 }
 
-fn check_snap_start(runtime: &Runtime, apply_on: &str) -> Result<(), Error> {
-    match runtime {
-        _ if apply_on == "None" => Ok(()),
+fn check_snap_start(settings: &Configured) -> Result<(), Error> {
+    let most = limits::SNAP_START_EPHEMERAL_MIB;
+    match &settings.runtime {
+        _ if !settings.takes_snapshots() => Ok(()),
+        Runtime::Python { minor: 12.. } if settings.ephemeral_mib > most => invalid(format!(
+            "Ephemeral storage of more than {most} MB is not supported for SnapStart enabled functions."
+        )),
         Runtime::Python { minor: 12.. } => Ok(()),
         other => invalid(format!("{other} is not supported for SnapStart enabled functions.")),
     }

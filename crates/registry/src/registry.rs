@@ -61,12 +61,28 @@ pub trait Deployer: Send + Sync + 'static {
     fn runtimes(&self) -> Vec<Runtime>;
     /// There is such a version, so calls of it may come.
     fn expect(&self, _version: &FunctionVersion) {}
+    /// What became of the snapshot of a version that asks for one, which was taken, if it can be, as part of [`Self::prepare`].
+    fn snap_start(&self, _generation: Uuid) -> Optimization {
+        Optimization::default()
+    }
     /// Provisioned concurrency, all of it: how many containers of each version are to be kept initialised.
     fn provision(&self, _wanted: Vec<(Arc<FunctionVersion>, u32)>) {}
     /// What became of that for one version.
     fn provisioned(&self, _generation: Uuid) -> Allocation {
         Allocation::default()
     }
+}
+
+/// What became of a version's snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Optimization {
+    /// Containers are made from it.
+    On,
+    /// It is not there, or not yet.
+    #[default]
+    Off,
+    /// There can be none, for this reason.
+    Impossible(String),
 }
 
 /// What became of a version's provisioned concurrency.

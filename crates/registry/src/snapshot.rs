@@ -123,6 +123,11 @@ impl Function {
 }
 
 impl Config {
+    /// Whether containers are to be made from a snapshot of an initialised one.
+    pub(crate) fn takes_snapshots(&self) -> bool {
+        matches!(self.version, Version::Published(_)) && self.settings.takes_snapshots()
+    }
+
     /// What the data path needs of it.
     pub(crate) fn runnable(&self, arn: &FunctionArn) -> FunctionVersion {
         let settings = &self.settings;
@@ -141,6 +146,7 @@ impl Config {
             network: settings.network,
             logging: settings.logging.clone(),
             tracing: settings.tracing,
+            snap_start: self.takes_snapshots(),
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::call::{
 };
 use crate::event::PlatformEvent;
 use crate::machine::{AnswerKind, Container, Effect, Extension, Failing, Input, PollId, Refusal};
+use crate::snapshot::Sink;
 use crate::telemetry::Hub;
 
 /// What a long poll is answered with.
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     state: Mutex<State>,
     init: watch::Sender<Progress>,
     told: watch::Sender<bool>,
+    snapshot: Mutex<Option<Sink>>,
 }
 
 struct State {
@@ -88,12 +90,23 @@ impl Core {
             state: Mutex::new(state),
             init: watch::Sender::new(Progress { launched: false, ended: None }),
             told: watch::Sender::new(false),
+            snapshot: Mutex::default(),
         }
     }
 
     /// A panic under the lock would leave a state that is at worst out of step with its polls; the container is thrown away soon enough.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where the runtime's snapshot goes.
+    pub fn keep_snapshot(&self, sink: Sink) {
+        *self.snapshot.lock().unwrap_or_else(PoisonError::into_inner) = Some(sink);
+    }
+
+    /// Given out once; none where no snapshot was asked for.
+    pub fn take_sink(&self) -> Option<Sink> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub fn expect(&self, names: Vec<String>) {

@@ -63,6 +63,44 @@ pub enum PlatformEvent {
         /// Durations.
         metrics: InitMetrics,
     },
+    /// A container is being restored from a snapshot.
+    #[serde(rename = "platform.restoreStart")]
+    RestoreStart {
+        /// Bare function name.
+        function_name: String,
+        /// Function version.
+        function_version: String,
+        /// The container.
+        instance_id: String,
+        /// Memory of the function in bytes.
+        instance_max_memory: u64,
+        /// The runtime's identifier.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        runtime_version: Option<String>,
+        /// The runtime's ARN.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        runtime_version_arn: Option<String>,
+    },
+    /// The runtime is restored, its hooks included.
+    #[serde(rename = "platform.restoreRuntimeDone")]
+    RestoreRuntimeDone {
+        /// How it went.
+        status: Status,
+        /// What kind of error, when it did not go well.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error_type: Option<String>,
+    },
+    /// How long restoring took.
+    #[serde(rename = "platform.restoreReport")]
+    RestoreReport {
+        /// How it went.
+        status: Status,
+        /// What kind of error, when it did not go well.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error_type: Option<String>,
+        /// Durations.
+        metrics: RestoreMetrics,
+    },
     /// An invocation began.
     #[serde(rename = "platform.start")]
     Start {
@@ -203,6 +241,14 @@ pub struct InitMetrics {
     pub duration_ms: f64,
 }
 
+/// Durations of a restore.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreMetrics {
+    /// All of it.
+    pub duration_ms: f64,
+}
+
 /// Numbers of a runtime's work on an invocation.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -231,6 +277,12 @@ pub struct ReportMetrics {
     /// How long initialisation took, on a cold start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub init_duration_ms: Option<f64>,
+    /// How long restoring took, on a start from a snapshot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore_duration_ms: Option<f64>,
+    /// What of it is billed for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub billed_restore_duration_ms: Option<u64>,
 }
 
 /// A named part of an invocation's time.
@@ -333,6 +385,8 @@ mod tests {
                 memory_size_mb: 128,
                 max_memory_used_mb: 84,
                 init_duration_ms: Some(397.68),
+                restore_duration_ms: None,
+                billed_restore_duration_ms: None,
             },
             tracing: None,
         };

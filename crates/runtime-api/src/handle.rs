@@ -5,12 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use lambent_model::Clock;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::call::{Connect, ExtensionInfo, Identity, InFlight, Init, Invoke, ShutdownReason};
 use crate::core::Core;
 use crate::event::PlatformEvent;
 use crate::server;
+use crate::snapshot::{Sink, Snapshot};
 use crate::telemetry::{Hub, Stream};
 
 /// A Runtime API being served. Dropping it ends the server and every connection.
@@ -63,6 +65,14 @@ impl RuntimeApi {
             Some(ended) => ended,
             None => std::future::pending().await,
         }
+    }
+
+    /// Takes a snapshot of the runtime into a file, of this size at most, when the runtime offers one: once it is initialised. An error of
+    /// the receiver means that this was dropped first.
+    pub fn keep_snapshot(&self, file: std::fs::File, most: u64) -> oneshot::Receiver<Snapshot> {
+        let (sink, outcome) = Sink::new(file, most);
+        self.core.keep_snapshot(sink);
+        outcome
     }
 
     /// Hands over an invocation. At most one at a time, and only after [`RuntimeApi::ready`] and the last one's [`InFlight::idle`]:

@@ -19,6 +19,7 @@ mod handle;
 mod machine;
 mod reply;
 mod server;
+mod snapshot;
 mod subscription;
 mod telemetry;
 
@@ -27,8 +28,9 @@ pub use call::{
     Response, ResponseMode, ShutdownReason, StreamError,
 };
 pub use event::{
-    InitMetrics, InitPhase, InitializationType, PlatformEvent, ReportMetrics, RuntimeDoneMetrics, Span, Status,
-    TraceContext,
+    InitMetrics, InitPhase, InitializationType, PlatformEvent, ReportMetrics, RestoreMetrics, RuntimeDoneMetrics, Span,
+    Status, TraceContext,
 };
 pub use handle::RuntimeApi;
 pub use machine::MAX_EXTENSIONS;
+pub use snapshot::Snapshot;

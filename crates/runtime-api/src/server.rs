@@ -44,6 +44,9 @@ const SMALL_BODY_BYTES: usize = 256 * 1024;
 /// The wait after the system refused to accept, for want of file descriptors say.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 
+/// What is kept of a runtime's reason for having no snapshot.
+const REASON_CHARS: usize = 256;
+
 const EXTENSION_NAME: HeaderName = HeaderName::from_static("lambda-extension-name");
 const EXTENSION_FEATURES: HeaderName = HeaderName::from_static("lambda-extension-accept-feature");
 const EXTENSION_ERROR_TYPE: HeaderName = HeaderName::from_static("lambda-extension-function-error-type");
@@ -136,8 +139,12 @@ async fn runtime(core: &Arc<Core>, method: &Method, path: &str, headers: &Header
     }
     match path {
         "runtime/init/error" => on(method, &Method::POST, init_error(core, headers, body)).await,
+        // What goes wrong after a restore is told in the place of what goes wrong in the init phase.
+        "runtime/restore/error" => on(method, &Method::POST, init_error(core, headers, body)).await,
+        "runtime/restore/snapshot" => on(method, &Method::POST, snapshot(core, body)).await,
+        "runtime/restore/unsafe" => on(method, &Method::POST, no_snapshot(core, body)).await,
         "ping" if method == Method::GET => reply::json(StatusCode::OK, Bytes::from_static(b"pong")),
-        // `restore/next` and `restore/error` among them: AWS has them only in containers made from a snapshot, of which there are none yet.
+        // `restore/next` among them: by it runtimes of AWS's say that they can be frozen, and ours do that themselves.
         _ => reply::nowhere(StatusCode::NOT_FOUND),
     }
 }
@@ -176,6 +183,25 @@ async fn init_error(core: &Arc<Core>, headers: &HeaderMap, mut body: Incoming) -
     match core.init_error(text(headers, &ERROR_TYPE), bytes) {
         Ok(()) => reply::accepted(),
         Err(refusal) => reply::refused(&refusal),
+    }
+}
+
+async fn snapshot(core: &Arc<Core>, mut body: Incoming) -> Reply {
+    let Some(sink) = core.take_sink() else { return reply::closing(reply::nowhere(StatusCode::NOT_FOUND)) };
+    match sink.fill(&mut body).await {
+        true => reply::accepted(),
+        false => reply::closing(reply::nowhere(StatusCode::PAYLOAD_TOO_LARGE)),
+    }
+}
+
+async fn no_snapshot(core: &Arc<Core>, mut body: Incoming) -> Reply {
+    let Some(sink) = core.take_sink() else { return reply::nowhere(StatusCode::NOT_FOUND) };
+    match small(&mut body).await {
+        Ok(reason) => {
+            sink.refuse(String::from_utf8_lossy(&reason).chars().take(REASON_CHARS).collect());
+            reply::accepted()
+        }
+        Err(reply) => reply,
     }
 }
 

@@ -312,6 +312,9 @@ impl Record {
             }
             PlatformEvent::Extension { .. } | PlatformEvent::LogsDropped { .. } => vec![event.line(self.at).into()],
             PlatformEvent::InitStart { .. }
+            | PlatformEvent::RestoreStart { .. }
+            | PlatformEvent::RestoreRuntimeDone { .. }
+            | PlatformEvent::RestoreReport { .. }
             | PlatformEvent::InitRuntimeDone { .. }
             | PlatformEvent::InitReport { .. }
             | PlatformEvent::RuntimeDone { .. } => Vec::new(),

@@ -40,7 +40,11 @@ mod tests {
     use std::io::Read;
 
     fn order(value: &str) -> Order {
-        Order { env: vec![("A".into(), value.into()), ("Z".into(), "grüß".into())], cwd: "/var/task".into(), snapshot: None }
+        Order {
+            env: vec![("A".into(), value.into()), ("Z".into(), "grüß".into())],
+            cwd: "/var/task".into(),
+            snapshot: None,
+        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 """Becoming what a snapshot (`snapshot`) was taken of.
 
-A runtime that waits in a container of its own, and is a fork of the same template as the process of the snapshot, reads the
-document, brings about what is not memory (files in /tmp, descriptors, limits), and makes a list of system calls that replace its
-memory by that of the snapshot, piece by piece. `memory.play` makes them and goes on where the snapshot's process had been frozen.
-The memory is mapped from the snapshot's file, privately: what is not written to is shared by all clones and the page cache.
+A runtime that waits in a container of its own, and is a fork of the same template as the process of the snapshot, reads
+the document, brings about what is not memory (files in /tmp, descriptors, limits), and makes a list of system calls that
+replace its memory by that of the snapshot, piece by piece. `memory.play` makes them and goes on where the snapshot's
+process had been frozen. The memory is mapped from the snapshot's file, privately: what is not written to is shared by all
+clones and the page cache.
 
 All of that a function may do to itself: there is no privilege in it, and the filter of system calls is in force.
 """
@@ -133,8 +134,8 @@ class _Files:
 
 
 def _replace_memory(calls, files, image, entries, mine):
-    """A mapping takes the place of what is there in one step, so that nothing the kernel itself writes to is ever missing; what is left
-    between the snapshot's mappings goes last."""
+    """A mapping takes the place of what is there in one step, so that nothing the kernel itself writes to is ever missing;
+    what is left between the snapshot's mappings goes last."""
     heap = max((end for _, end, _, _, path, _ in entries if path == "[heap]"), default=None)
     if heap is not None:
         calls.add(_SYS_BRK, heap)

@@ -1,4 +1,5 @@
-"""Between a function's init and its first invocation, where it asked for snapshots (`SnapStart`): its hooks, and the snapshot.
+"""Between a function's init and its first invocation, where it asked for snapshots (`SnapStart`): its hooks, and the
+snapshot.
 
 The platform says by `_LAMBENT_SNAPSHOT` what is to be done there:
 

@@ -1,6 +1,7 @@
 """A process's memory as the kernel describes it, and the piece of machine code that snapshots need.
 
-The code is placed by a template before it forks (`place`), so it is in every fork, at the same address. It can do two things:
+The code is placed by a template before it forks (`place`), so it is in every fork, at the same address. It can do two
+things:
 
     freeze  note down where the caller is, tell a descriptor, and wait for ever
     play    make the system calls of a list, one after another, then go on where `freeze` noted it down

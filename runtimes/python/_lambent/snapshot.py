@@ -1,14 +1,15 @@
 """Taking a snapshot of a process whose function is initialised, so that others can be made from it (`clone`).
 
-The process takes it itself, with no right that the function does not have: it forks, the child waits for ever in a piece
-of machine code (`memory.freeze`), and the parent reads the child's memory and writes it down:
+The process takes it itself, with no right that the function does not have: it forks, the child waits for ever in a
+piece of machine code (`memory.freeze`), and the parent reads the child's memory and writes it down:
 
     pages     of each stretch of memory that has a content of its own, one after another
     files     what was in /tmp
     document  JSON that says what all of that is, and what else the kernel knows of the process
     trailer   16 bytes: the document's length in decimal digits
 
-What cannot be given to another process raises `Unsafe`: threads, other processes, memory and descriptors that are shared.
+What cannot be given to another process raises `Unsafe`: threads, other processes, memory and descriptors that are
+shared.
 """
 
 import array
@@ -163,7 +164,9 @@ def _exactly(content, length):
 
 
 def _check_alone():
-    """One thread, no other process."""
+    """One thread, no other process, and the code to be frozen by."""
+    if not any(start == memory.CODE for start, *_ in memory.maps()):
+        raise Unsafe("its runtime was not forked, or there is no code for this kind of processor")
     if len(os.listdir("/proc/self/task")) > 1:
         raise Unsafe("it has more than one thread")
     if any(_is_another(name) for name in os.listdir("/proc")):
@@ -177,7 +180,7 @@ def _check_alone():
 
 
 def _is_another(name):
-    """Whether an entry of /proc is a process beside this one, the container's first, and the parent, which only waits."""
+    """Whether an entry of /proc is a process beside this one, the container's first, and the parent, which waits."""
     return name.isdigit() and int(name) not in (1, os.getppid(), os.getpid())
 
 

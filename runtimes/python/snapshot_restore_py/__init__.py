@@ -1,5 +1,5 @@
-"""What a function wants to be done before a snapshot of it is taken, and after it was restored: the names of AWS's package
-`snapshot-restore-py`, which Lambda's runtimes bring along. Both serve as functions and as decorators.
+"""What a function wants to be done before a snapshot of it is taken, and after it was restored: the names of AWS's
+package `snapshot-restore-py`, which Lambda's runtimes bring along. Both serve as functions and as decorators.
 """
 
 __all__ = ["register_after_restore", "register_before_snapshot"]

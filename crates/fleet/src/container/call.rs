@@ -36,6 +36,7 @@ struct Current {
     start_latency: Duration,
     stages: Stages,
     init: Option<Duration>,
+    restore: Option<Duration>,
     began: Instant,
     permit: Option<Permit>,
     response: Option<oneshot::Sender<Result<FunctionResponse, Error>>>,
@@ -112,7 +113,7 @@ impl Owner {
         if start == StartKind::Warm {
             stages.end(Stage::Queue);
         }
-        if start == StartKind::Warm || init.is_some() {
+        if start == StartKind::Warm || init.is_some() || self.restored.is_some() {
             self.log.keep_tail(call.log_tail == LogTail::Tail);
         }
         let start_latency = call.received_at.elapsed();
@@ -123,6 +124,7 @@ impl Owner {
             start_latency,
             stages,
             init,
+            restore: self.restored.take(),
             began,
             permit: call.permit,
             response: Some(response),
@@ -295,6 +297,8 @@ impl Owner {
             memory_size_mb: self.function.memory_mib,
             max_memory_used_mb: memory,
             init_duration_ms: current.init.map(millis),
+            restore_duration_ms: current.restore.map(millis),
+            billed_restore_duration_ms: current.restore.map(whole_millis),
         };
         let event = PlatformEvent::Report { request_id, status, error_type, metrics, tracing };
         let stages = self.fleet.config.report_stages.then_some(current.stages);
@@ -313,6 +317,11 @@ impl Owner {
         };
         let _ = current.finished.send(report);
     }
+}
+
+/// Begun milliseconds.
+fn whole_millis(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// The parts of a runtime's time, as telemetry has them.

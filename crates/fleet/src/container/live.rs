@@ -4,14 +4,14 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lambent_model::{ContainerId, FunctionVersion, limits};
 use lambent_runtime_api::{Connect, ExtensionKind, Identity, Init, InitializationType, RuntimeApi, ShutdownReason};
-use lambent_sandbox::{Cell, ExitStatus, Mount, Order, Process, ProcessSpec, Specialisation};
+use lambent_sandbox::{Cell, ExitStatus, Mount, Order, Process, ProcessSpec, Specialisation, Template};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -22,11 +22,13 @@ use crate::code::Code;
 use crate::environment::{self, OPT, Place, TASK};
 use crate::fleet::Inner;
 use crate::log::{ContainerLog, Pipes, Source};
+use crate::snapshots::Snapshot;
 use crate::warming::{Instance, Kind};
 use crate::{Error, Stage, Stages, log};
 
 /// Signals are numbers in the sandbox's port.
 const SIGTERM: i32 = 15;
+const SIGKILL: i32 = 9;
 
 /// Why something in a container did not happen.
 #[derive(Debug)]
@@ -47,6 +49,10 @@ pub(super) struct Live {
     pub runtime_started: Option<std::time::Instant>,
     /// The runtime, where it waits for its order.
     waiting: Option<Process>,
+    /// What that was forked from, where it was.
+    pub template: Option<Weak<dyn Template>>,
+    /// What it is to become a clone of; none: an ordinary start.
+    pub snapshot: Option<Arc<Snapshot>>,
 }
 
 struct Child {
@@ -58,6 +64,9 @@ struct Child {
 
 /// Lets the Runtime API reach telemetry subscribers inside the cell.
 struct Inside(Arc<dyn Cell>);
+
+/// Where a clone finds what it is to become.
+const SNAPSHOT: &str = "/var/snapshot";
 
 /// What an initialising function may use at least, whatever its memory: Lambda, too, starts small functions on full CPUs, and at its own
 /// share (72 thousandths of one) the smallest would take a second to start Python.
@@ -79,6 +88,7 @@ impl Live {
         container: ContainerId,
         function: &Arc<FunctionVersion>,
         code: &Code,
+        snapshot: Option<&Arc<Snapshot>>,
         stages: &mut Stages,
     ) -> Result<Self, Error> {
         let kind = Kind::of(function);
@@ -86,7 +96,7 @@ impl Live {
             && let Some(instance) = fleet.warming.take(kind).await
         {
             stages.end(Stage::Container);
-            match Self::specialise(fleet, instance, container, function, code).await {
+            match Self::specialise(fleet, instance, container, function, code, snapshot).await {
                 Ok(live) => {
                     stages.end(Stage::Specialise);
                     return Ok(live);
@@ -100,7 +110,7 @@ impl Live {
         }
         let instance = Instance::now(fleet, kind.as_ref(), function).await.map_err(Error::Sandbox)?;
         stages.end(Stage::Container);
-        let live = Self::specialise(fleet, instance, container, function, code).await?;
+        let live = Self::specialise(fleet, instance, container, function, code, snapshot).await?;
         stages.end(Stage::Specialise);
         Ok(live)
     }
@@ -112,10 +122,14 @@ impl Live {
         container: ContainerId,
         function: &Arc<FunctionVersion>,
         code: &Code,
+        snapshot: Option<&Arc<Snapshot>>,
     ) -> Result<Self, Error> {
-        let Instance { cell, waiting } = instance;
+        let Instance { cell, waiting, template } = instance;
+        let serves = |snapshot: &&Arc<Snapshot>| template.as_ref().is_some_and(|template| snapshot.serves(template));
+        let snapshot = snapshot.filter(serves).cloned();
+        let image = snapshot.as_ref().map(|it| Mount { source: it.path().to_owned(), target: SNAPSHOT.into() });
         let what = Specialisation {
-            mounts: mounts(code),
+            mounts: mounts(code).into_iter().chain(image).collect(),
             memory_mib: function.memory_mib,
             milli_cpus: function.milli_cpus().max(INIT_MILLI_CPUS),
             ephemeral_mib: function.ephemeral_mib,
@@ -138,7 +152,7 @@ impl Live {
         let inside = Arc::new(Inside(Arc::clone(&cell)));
         let api = Arc::new(RuntimeApi::serve(listener, identity, inside, Arc::clone(&fleet.clock)));
         let (pipes, children) = (Pipes::new(), Vec::new());
-        Ok(Self { cell, api, pipes, children, runtime_started: None, waiting })
+        Ok(Self { cell, api, pipes, children, runtime_started: None, waiting, template, snapshot })
     }
 
     /// Starts extensions, then the runtime, and waits until all of them ask for their first event.
@@ -151,6 +165,27 @@ impl Live {
         initialization: InitializationType,
         until: Instant,
     ) -> Result<(), Failure> {
+        // The hooks of a function that asked for snapshots run where it gets none, too.
+        let snapshot = (function.snap_start && self.snapshot.is_none()).then_some("skip");
+        self.launch(fleet, function, code, log, initialization, snapshot, until).await?;
+        let api = Arc::clone(&self.api);
+        self.wait_init(fleet, log, until, api.ready()).await?;
+        let share = self.cell.set_milli_cpus(function.milli_cpus()).await;
+        share.map_err(|error| Failure::Node(Error::Sandbox(error)))
+    }
+
+    /// Starts extensions, then the runtime. `snapshot`: what a runtime of ours is to do between init and the first event.
+    #[allow(clippy::too_many_arguments, reason = "what a start is made of")]
+    pub(super) async fn launch(
+        &mut self,
+        fleet: &Inner,
+        function: &FunctionVersion,
+        code: &Code,
+        log: &mut ContainerLog,
+        initialization: InitializationType,
+        snapshot: Option<&'static str>,
+        until: Instant,
+    ) -> Result<(), Failure> {
         let opt = Some(self.cell.inside_path(OPT)).filter(|path| path != OPT);
         let stream = log.stream().to_owned();
         let place = Place {
@@ -159,6 +194,7 @@ impl Live {
             opt,
             aws_endpoint_url: fleet.config.aws_endpoint_url.as_deref(),
             initialization,
+            snapshot,
         };
         let names = extensions(code);
         self.api.expect_extensions(names.clone());
@@ -186,10 +222,7 @@ impl Live {
         };
         self.start_runtime(spec).await?;
         self.runtime_started = Some(std::time::Instant::now());
-        let api = Arc::clone(&self.api);
-        self.wait_init(fleet, log, until, api.ready()).await?;
-        let share = self.cell.set_milli_cpus(function.milli_cpus()).await;
-        share.map_err(|error| Failure::Node(Error::Sandbox(error)))
+        Ok(())
     }
 
     async fn wait_init(
@@ -213,12 +246,17 @@ impl Live {
         if let Some(mut process) = self.waiting.take()
             && let Some(pipe) = process.order_pipe.take()
         {
-            let order = Order { env: spec.env.clone(), cwd: spec.cwd.clone() };
+            let snapshot = self.snapshot.as_ref().map(|_| PathBuf::from(SNAPSHOT));
+            let order = Order { env: spec.env.clone(), cwd: spec.cwd.clone(), snapshot };
             match self.cell.order(pipe, order).await {
                 Ok(()) => return self.adopt(None, process),
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(cell = %self.cell.id(), error, "a waiting runtime took no order; starting another");
+                    if self.snapshot.is_some() {
+                        // One that is started now cannot become a clone.
+                        return Err(Failure::Function(Fault::Exited(ExitStatus::Signal(SIGKILL))));
+                    }
                 }
             }
         }

@@ -11,6 +11,7 @@ mod call;
 pub(crate) mod fault;
 mod live;
 pub(crate) mod meter;
+mod restore;
 pub(crate) mod state;
 mod stream;
 
@@ -32,6 +33,8 @@ use crate::{Call, Error, FunctionResponse, LogTail, Report, Running, Stage, Stag
 use fault::Fault;
 use live::{Failure, Live};
 use meter::{Memory, Meters};
+use restore::Restored;
+pub(crate) use restore::run_for_snapshot;
 use state::{Event, Why};
 
 /// A call and where its answer goes.
@@ -98,7 +101,8 @@ pub(crate) async fn run(
     let log = ContainerLog::new(fleet.writer(), &function, fleet.clock.now());
     let meters = Meters::of(&function);
     let (live, memory, initialization) = (None, Memory::default(), InitializationType::OnDemand);
-    let mut owner = Owner { fleet, id, function, code, log, live, meters, memory, commands, initialization };
+    let mut owner =
+        Owner { fleet, id, function, code, log, live, meters, memory, commands, initialization, restored: None };
     let why = match making.take() {
         Some(job) => match owner.first(job, turn).await {
             Ok(()) => owner.serve().await,
@@ -128,7 +132,8 @@ pub(crate) async fn run_ahead(
     let log = ContainerLog::new(fleet.writer(), &function, fleet.clock.now());
     let meters = Meters::of(&function);
     let (live, memory, initialization) = (None, Memory::default(), InitializationType::ProvisionedConcurrency);
-    let mut owner = Owner { fleet, id, function, code, log, live, meters, memory, commands, initialization };
+    let mut owner =
+        Owner { fleet, id, function, code, log, live, meters, memory, commands, initialization, restored: None };
     let why = match owner.ahead(turn).await {
         Ok(()) => owner.serve().await,
         Err(why) => why,
@@ -168,6 +173,8 @@ struct Owner {
     memory: Memory,
     commands: mpsc::Receiver<Command>,
     initialization: InitializationType,
+    /// How long it took to restore the container from a snapshot, until its first call is begun.
+    restored: Option<Duration>,
 }
 
 /// AWS's `StatusReason` of provisioned concurrency whose function does not start.
@@ -182,6 +189,19 @@ struct Initialised {
 impl Owner {
     /// Makes the cell, initialises it and runs the call it is made for.
     async fn first(&mut self, mut job: Box<Job>, turn: Turn) -> Result<(), Why> {
+        if self.function.snap_start {
+            let span = info_span!(parent: &job.span, "restore", container = %self.id);
+            match self.restore(&mut job.stages).instrument(span).await {
+                Ok(Restored::Yes) => {
+                    drop(turn);
+                    self.tell(Event::Started);
+                    return self.call(job, StartKind::Cold, None, Instant::now()).await;
+                }
+                Ok(Restored::No) => {}
+                Err(Failure::Node(error)) => return Err(self.lose(job, error)),
+                Err(Failure::Function(fault)) => return Err(self.fail_restore(job, fault)),
+            }
+        }
         let event = self.init_start();
         self.say(&Platform::Event(event));
         let span = info_span!(parent: &job.span, "init", container = %self.id);
@@ -253,8 +273,14 @@ impl Owner {
         limit: Duration,
         stages: &mut Stages,
     ) -> Result<Initialised, Failure> {
-        let making = Live::make(&self.fleet, self.id, &self.function, &self.code, stages);
-        let live = making.instrument(info_span!("container")).await.map_err(Failure::Node)?;
+        let live = match self.live.take() {
+            // For a clone that it could not become.
+            Some(live) => live,
+            None => {
+                let making = Live::make(&self.fleet, self.id, &self.function, &self.code, None, stages);
+                making.instrument(info_span!("container")).await.map_err(Failure::Node)?
+            }
+        };
         self.log.subscribe(Some(Arc::clone(&live.api)));
         self.fleet.cells().insert(self.id, Arc::downgrade(&live.cell));
         let live = self.live.insert(live);

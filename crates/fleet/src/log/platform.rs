@@ -22,14 +22,20 @@ impl Severity for PlatformEvent {
     fn severity(&self) -> LogLevel {
         let by_status = |status: &Status, well| if *status == Status::Success { well } else { LogLevel::Warn };
         match self {
-            Self::InitStart { .. } | Self::Start { .. } | Self::TelemetrySubscription { .. } => LogLevel::Info,
+            Self::InitStart { .. }
+            | Self::RestoreStart { .. }
+            | Self::Start { .. }
+            | Self::TelemetrySubscription { .. } => LogLevel::Info,
             Self::InitRuntimeDone { status, .. } | Self::RuntimeDone { status, .. } => {
                 by_status(status, LogLevel::Debug)
             }
             Self::InitReport { status, initialization_type: InitializationType::OnDemand, .. } => {
                 by_status(status, LogLevel::Debug)
             }
-            Self::InitReport { status, .. } | Self::Report { status, .. } => by_status(status, LogLevel::Info),
+            Self::RestoreRuntimeDone { status, .. } => by_status(status, LogLevel::Debug),
+            Self::InitReport { status, .. } | Self::RestoreReport { status, .. } | Self::Report { status, .. } => {
+                by_status(status, LogLevel::Info)
+            }
             Self::Extension { error_type, .. } => {
                 if error_type.is_none() {
                     LogLevel::Info
@@ -111,6 +117,16 @@ fn event_text(event: &PlatformEvent, stages: Option<&Stages>) -> Option<String> 
             let arn = runtime_version_arn.as_deref().map(|arn| format!("\tRuntime Version ARN: {arn}"));
             Some(format!("INIT_START Runtime Version: {version}{}", arn.unwrap_or_default()))
         }
+        PlatformEvent::RestoreStart { runtime_version, runtime_version_arn, .. } => {
+            let version = runtime_version.as_deref().unwrap_or("none");
+            let arn = runtime_version_arn.as_deref().map(|arn| format!("\tRuntime Version ARN: {arn}"));
+            Some(format!("RESTORE_START Runtime Version: {version}{}", arn.unwrap_or_default()))
+        }
+        PlatformEvent::RestoreReport { status, error_type, metrics } => {
+            let mut line = format!("RESTORE_REPORT Restore Duration: {:.2} ms", metrics.duration_ms);
+            outcome(&mut line, *status, error_type.as_deref());
+            Some(line)
+        }
         // Said only where something is wrong; the time of a good one is in the REPORT line.
         PlatformEvent::InitReport { status: Status::Success, .. } => None,
         PlatformEvent::InitReport { phase, status, error_type, metrics, .. } => {
@@ -132,6 +148,9 @@ fn event_text(event: &PlatformEvent, stages: Option<&Stages>) -> Option<String> 
             );
             if let Some(init) = metrics.init_duration_ms {
                 let _ = write!(line, "\tInit Duration: {init:.2} ms");
+            }
+            if let (Some(restore), Some(billed)) = (metrics.restore_duration_ms, metrics.billed_restore_duration_ms) {
+                let _ = write!(line, "\tRestore Duration: {restore:.2} ms\tBilled Restore Duration: {billed} ms");
             }
             // A handler that raised ended well as far as the platform is concerned.
             match status {
@@ -166,6 +185,7 @@ fn event_text(event: &PlatformEvent, stages: Option<&Stages>) -> Option<String> 
             Some(format!("TELEMETRY\tName: {name}\tState: {state}\tTypes: [{}]", types.join(", ")))
         }
         PlatformEvent::InitRuntimeDone { .. }
+        | PlatformEvent::RestoreRuntimeDone { .. }
         | PlatformEvent::RuntimeDone { .. }
         | PlatformEvent::LogsDropped { .. } => None,
     }
@@ -216,6 +236,8 @@ mod tests {
                 memory_size_mb: 128,
                 max_memory_used_mb: 36,
                 init_duration_ms: Some(100.0),
+                restore_duration_ms: None,
+                billed_restore_duration_ms: None,
             },
             tracing: None,
         };
@@ -244,6 +266,8 @@ mod tests {
             memory_size_mb: 128,
             max_memory_used_mb: 36,
             init_duration_ms: None,
+            restore_duration_ms: None,
+            billed_restore_duration_ms: None,
         };
         let request_id = uuid::Uuid::nil().into();
         let event =

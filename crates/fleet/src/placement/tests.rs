@@ -31,6 +31,7 @@ pub(crate) fn version(generation: u128, memory_mib: u32) -> FunctionVersion {
             system_level: None,
         },
         tracing: TracingMode::PassThrough,
+        snap_start: false,
     }
 }
 
@@ -234,7 +235,7 @@ fn provisioned_containers_stay_when_others_go() {
                 pool.tell(id, Event::Started);
                 pool.finished(id);
             }
-            Purpose::Provisioned => pool.ready(id),
+            Purpose::Provisioned | Purpose::Snapshot => pool.ready(id),
         }
         (id, commands)
     };

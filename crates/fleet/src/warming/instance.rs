@@ -1,7 +1,7 @@
 //! A cell that belongs to nobody, with what waits in it.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use lambent_model::FunctionVersion;
 use lambent_model::function::Runtime;
@@ -17,6 +17,8 @@ pub(crate) struct Instance {
     pub cell: Arc<dyn Cell>,
     /// The runtime that waits in it for its order.
     pub waiting: Option<Process>,
+    /// What it was forked from, where it was.
+    pub template: Option<Weak<dyn Template>>,
 }
 
 impl std::fmt::Debug for Instance {
@@ -32,7 +34,7 @@ impl Instance {
         let interpreter = runtime.and_then(|runtime| fleet.interpreters.of(runtime)?.mount.clone());
         let mounts = std::iter::once(bootstraps).chain(interpreter).collect();
         let spec = BlankSpec { id: lambent_model::InstanceId::random(), mounts, memory_mib };
-        Ok(Self { cell: fleet.sandbox.blank(spec).await?, waiting: None })
+        Ok(Self { cell: fleet.sandbox.blank(spec).await?, waiting: None, template: None })
     }
 
     /// A cell with what this kind has waiting in it.
@@ -77,6 +79,7 @@ impl Instance {
         match self.cell.fork_from(template).await {
             Ok(process) => {
                 self.waiting = Some(process);
+                self.template = Some(Arc::downgrade(template));
                 true
             }
             Err(error) => {

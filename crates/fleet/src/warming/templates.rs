@@ -44,7 +44,7 @@ impl Templates {
     }
 
     /// The one that is there, else one that is made now; none where there can be none.
-    pub(super) async fn of(&self, fleet: &Inner, runtime: &Runtime) -> Option<Arc<dyn Template>> {
+    pub(crate) async fn of(&self, fleet: &Inner, runtime: &Runtime) -> Option<Arc<dyn Template>> {
         if !matches!(runtime, Runtime::Python { .. }) {
             return None;
         }

@@ -373,6 +373,8 @@ impl Running {
             memory_size_mb: self.version.memory_mib,
             max_memory_used_mb: memory,
             init_duration_ms: init.map(millis),
+            restore_duration_ms: None,
+            billed_restore_duration_ms: None,
         };
         let (stages, event) =
             (self.caller.stages, PlatformEvent::Report { request_id, status, error_type, metrics, tracing });

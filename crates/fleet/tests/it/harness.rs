@@ -88,6 +88,7 @@ impl Harness {
                 system_level: None,
             },
             tracing: TracingMode::PassThrough,
+            snap_start: false,
         }
     }
 

@@ -9,4 +9,5 @@ mod harness;
 mod life;
 mod logs;
 mod provisioned;
+mod snapshots;
 mod warming;

@@ -97,6 +97,7 @@ fn version(arn: &FunctionArn) -> FunctionVersion {
         network: Network::None,
         logging: Logging { group: String::new(), format: LogFormat::Text, application_level: None, system_level: None },
         tracing: TracingMode::PassThrough,
+        snap_start: false,
     }
 }
 

@@ -133,6 +133,7 @@ fn version(code: CodeRef) -> FunctionVersion {
             system_level: None,
         },
         tracing: TracingMode::PassThrough,
+        snap_start: false,
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lambent_fleet::Fleet;
+use lambent_fleet::{Fleet, SnapStart};
 use lambent_model::FunctionVersion;
 use lambent_model::function::Runtime;
-use lambent_registry::{Allocation, Deployer};
+use lambent_registry::{Allocation, Deployer, Optimization};
 use uuid::Uuid;
 
 /// Hands the registry's wishes to the fleet.
@@ -15,7 +15,16 @@ pub struct FleetDeployer(pub Arc<Fleet>);
 #[async_trait]
 impl Deployer for FleetDeployer {
     async fn prepare(&self, version: &FunctionVersion) -> Result<(), String> {
-        self.0.prepare(version).await.map_err(|error| error.to_string())
+        self.0.prepare(version).await.map_err(|error| error.to_string())?;
+        self.0.snapshot(version).await
+    }
+
+    fn snap_start(&self, generation: Uuid) -> Optimization {
+        match self.0.snap_start(generation) {
+            SnapStart::On => Optimization::On,
+            SnapStart::Pending => Optimization::Off,
+            SnapStart::Off(reason) => Optimization::Impossible(reason),
+        }
     }
 
     fn retire(&self, generation: Uuid) {

@@ -70,6 +70,7 @@ impl World {
                 system_level: None,
             },
             tracing: TracingMode::PassThrough,
+            snap_start: false,
         };
         self.fleet.prepare(&version).await.unwrap();
         version

@@ -13,6 +13,7 @@ use crate::snapshot::Function;
 use crate::{Caller, Error, Registry};
 
 const PAGE: usize = 50;
+const PUT_PROVISIONED: &str = "PutProvisionedConcurrencyConfig";
 
 fn invalid<T>(text: impl Into<String>) -> Result<T, Error> {
     Err(Error::InvalidParameterValue(text.into()))
@@ -135,7 +136,10 @@ impl Registry {
             Qualifier::Version(_) => missing(&arn, Some(&qualifier)),
         };
         let function = self.snapshot.functions.get(&arn).ok_or_else(absent)?;
-        function.qualified(Some(&qualifier)).ok_or_else(absent)?;
+        let config = function.qualified(Some(&qualifier)).ok_or_else(absent)?;
+        if action == PUT_PROVISIONED && config.takes_snapshots() {
+            return invalid("Provisioned Concurrency is not supported for SnapStart enabled functions.");
+        }
         Ok((arn, qualifier, function))
     }
 
@@ -147,7 +151,7 @@ impl Registry {
     ) -> Result<ProvisionedConcurrency, Error> {
         let (arn, qualifier, _) = self.provisionable(
             caller,
-            "PutProvisionedConcurrencyConfig",
+            PUT_PROVISIONED,
             &request.function_name,
             &request.qualifier,
             "Provisioned Concurrency Configs cannot be applied to unpublished function versions.",

@@ -152,7 +152,10 @@ impl Registry {
         let (function, config) = self.find(&target)?;
         let head = &function.head;
         Ok(GetFunctionResponse {
-            configuration: Some(configuration(&target.arn, &config, Suffix::Of(target.qualifier.as_ref()))),
+            configuration: Some(self.with_optimization(
+                configuration(&target.arn, &config, Suffix::Of(target.qualifier.as_ref())),
+                &config,
+            )),
             code: Some(FunctionCodeLocation {
                 repository_type: Some("S3".to_owned()),
                 location: Some(self.link(config.settings.code.digest)),
@@ -175,7 +178,8 @@ impl Registry {
         let (name, qualifier) = (&request.function_name, request.qualifier.as_deref());
         let target = self.locate(caller, "GetFunctionConfiguration", name, qualifier)?;
         let (_, config) = self.find(&target)?;
-        Ok(configuration(&target.arn, &config, Suffix::Of(target.qualifier.as_ref())))
+        let shown = configuration(&target.arn, &config, Suffix::Of(target.qualifier.as_ref()));
+        Ok(self.with_optimization(shown, &config))
     }
 
     /// The function and the configuration a target means.

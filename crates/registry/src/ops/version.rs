@@ -12,6 +12,7 @@ use crate::deploy::{self, settled};
 use crate::locate::missing;
 use crate::page::page;
 use crate::record::{Config, Head, Lifecycle};
+use crate::registry::Optimization;
 use crate::render::{Suffix, configuration, listed, sortable};
 use crate::shape::*;
 use crate::snapshot::published;
@@ -24,7 +25,12 @@ pub(super) fn publish(head: &mut Head, description: Option<String>, now: Timesta
         revision_id: Uuid::new_v4(),
         generation: Uuid::new_v4(),
         last_modified: now,
-        state: if head.latest.state == Lifecycle::Active { Lifecycle::Active } else { Lifecycle::Pending },
+        // A snapshot has to be taken first.
+        state: if head.latest.state == Lifecycle::Active && !head.latest.settings.takes_snapshots() {
+            Lifecycle::Active
+        } else {
+            Lifecycle::Pending
+        },
         settings: head.latest.settings.clone(),
     };
     if let Some(description) = description {
@@ -64,6 +70,23 @@ impl Registry {
             deploy::prepare(self, config.runnable(&arn));
         }
         Ok(configuration(&arn, &config, Suffix::Version))
+    }
+
+    /// Says whether containers of a version are made from a snapshot, and why not. AWS has no place for the reason; ours is `StateReason`.
+    pub(super) fn with_optimization(&self, mut shown: FunctionConfiguration, config: &Config) -> FunctionConfiguration {
+        let snap_start = shown.snap_start.as_mut().filter(|_| config.takes_snapshots());
+        if let Some(snap_start) = snap_start
+            && config.state == Lifecycle::Active
+        {
+            match self.deployer.snap_start(config.generation) {
+                Optimization::On => snap_start.optimization_status = Some("On".to_owned()),
+                Optimization::Off => {}
+                Optimization::Impossible(reason) => {
+                    shown.state_reason = Some(format!("SnapStart is off for this version: {reason}."));
+                }
+            }
+        }
+        shown
     }
 
     pub(super) async fn delete_version(&self, arn: &FunctionArn, number: u64) -> Result<(), Error> {
@@ -108,7 +131,11 @@ impl Registry {
         let arn = self.locate_whole(caller, "ListVersionsByFunction", &request.function_name)?;
         let function = self.snapshot.functions.get(&arn).ok_or_else(|| missing(&arn, None))?;
         let versions = function.configs();
-        let items = versions.map(|config| (sortable(config.version), listed(&arn, config, Suffix::Version))).collect();
+        let shown = |config: &Config| {
+            let shown = self.with_optimization(listed(&arn, config, Suffix::Version), config);
+            (sortable(config.version), FunctionConfiguration { state_reason: None, ..shown })
+        };
+        let items = versions.map(shown).collect();
         let (versions, next_marker) = page(items, request.marker.as_deref(), request.max_items, PAGE);
         Ok(ListVersionsByFunctionResponse { versions: Some(versions), next_marker })
     }

@@ -56,6 +56,7 @@ pub async fn serve_with(format: LogFormat) -> Served {
         network: Network::None,
         logging: Logging { group: "/aws/lambda/thumb".to_owned(), format, application_level: None, system_level: None },
         tracing: TracingMode::PassThrough,
+        snap_start: false,
     };
     let identity = Identity {
         function: Arc::new(function),

@@ -112,6 +112,8 @@ fn report(request_id: RequestId) -> PlatformEvent {
         memory_size_mb: 128,
         max_memory_used_mb: 40,
         init_duration_ms: None,
+        restore_duration_ms: None,
+        billed_restore_duration_ms: None,
     };
     PlatformEvent::Report { request_id, status: Status::Success, error_type: None, metrics, tracing: None }
 }

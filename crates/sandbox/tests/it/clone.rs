@@ -257,7 +257,8 @@ async fn every_python_can_be_cloned() {
         what.argv[0].clone_from(&python.program);
         what.mounts.extend(python.mount.map(|path| Mount { source: path.clone(), target: path }));
         let function = Function::new(&bench.sandbox, what, support::spec(), INIT, AFTER).await;
-        let snapshot = function.snapshot(&bench.sandbox).await.unwrap_or_else(|why| panic!("{}: {why}", python.program));
+        let snapshot =
+            function.snapshot(&bench.sandbox).await.unwrap_or_else(|why| panic!("{}: {why}", python.program));
         let said = function.clone_of(&bench.sandbox, snapshot.path()).await;
         assert!(said.starts_with('['), "{}: {said}", python.program);
     }

@@ -113,7 +113,9 @@ async fn give(cell: &Arc<dyn Cell>, process: &mut Process) {
         ("MINE", "yes"),
     ];
     let env = env.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    cell.order(process.order_pipe.take().unwrap(), Order { env, cwd: "/var/task".into(), snapshot: None }).await.unwrap();
+    cell.order(process.order_pipe.take().unwrap(), Order { env, cwd: "/var/task".into(), snapshot: None })
+        .await
+        .unwrap();
 }
 
 /// A function whose module is this code.

@@ -12,6 +12,7 @@
 //! container of six namespaces and a memory limit, measured from the start of `crun` (no request, no client). Neither signs anything.
 
 mod case;
+mod clone;
 mod crun;
 mod node;
 
@@ -40,7 +41,7 @@ pub struct ColdArgs {
     /// Measure this binary instead of building one for release.
     #[arg(long, value_name = "FILE")]
     binary: Option<std::path::PathBuf>,
-    /// Only this case and its `-empty-pool`.
+    /// Only this case and its `-empty-pool`; or `clone-boto3`.
     #[arg(long)]
     case: Option<String>,
 }
@@ -74,10 +75,13 @@ struct Measured {
 
 /// Runs it.
 pub fn run(args: &ColdArgs) -> Result<()> {
+    let lambent = args.binary.clone().map_or_else(install::lambent, Ok)?;
+    if args.case.as_deref() == Some(clone::NAME) {
+        return clone::run(args, &lambent);
+    }
     // A component has no peer; all others are installed before the functions, which use the same environment.
     let has_peers = args.case.as_deref() != Some("wasm");
     let emulator = if has_peers { Some(install::emulator()?) } else { None };
-    let lambent = args.binary.clone().map_or_else(install::lambent, Ok)?;
     let crun = if has_peers { crun::Crun::find()? } else { None };
     let can_be_empty = node::can_be_empty(&lambent)?;
     if !can_be_empty {
@@ -114,6 +118,9 @@ pub fn run(args: &ColdArgs) -> Result<()> {
         let metrics: Vec<Metric> =
             cases.iter().zip(&measured).flat_map(|(case, all)| metrics(case, all, of(all))).collect();
         report::print("cold", peer, &metrics, args.json);
+    }
+    if args.case.is_none() {
+        clone::run(args, &lambent)?;
     }
     Ok(())
 }

@@ -15,13 +15,13 @@ use crate::bench::servers::Lambent;
 use crate::run;
 
 /// One whole CPU, so that Lambda's CPU share is not what is measured.
-const MEMORY_OF_ONE_CPU: u32 = 1769;
+pub const MEMORY_OF_ONE_CPU: u32 = 1769;
 /// Calls that do not count: the first makes the code ready, and tells the node which kind of instance is wanted.
 const WARM_UP: usize = 3;
 /// How long a node may take to end the last container and to fill its pool.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 /// How often it is looked at meanwhile.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+pub const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// Whether instances wait for the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +80,7 @@ fn renew(api: &Api, call: usize) -> Result<()> {
 }
 
 /// Waits until no container is there, and the pool is as full as it wants to be.
-fn settle(api: &Api, pool: Pool) -> Result<()> {
+pub fn settle(api: &Api, pool: Pool) -> Result<()> {
     let begun = Instant::now();
     loop {
         let metrics = api.metrics()?;
