@@ -26,7 +26,8 @@ mod tests;
 
 pub use error::Error;
 pub use registry::{
-    Allocation, Caller, CodeSource, Deployer, EventSettings, FetchError, FunctionUrl, Optimization, Registry, Resolved, Settings,
+    Allocation, Caller, CodeSource, Deployer, EventSettings, FetchError, FunctionUrl, Optimization, Registry, Resolved,
+    Settings,
 };
 pub use shape::State;
 pub use source::S3;

@@ -301,6 +301,8 @@ fn refused(error: &Error) -> Outcome {
         Error::NotReady { .. } | Error::NoRuntime { .. } | Error::Throttled { .. } | Error::QueueFull => {
             Outcome::Later { status, reason }
         }
+        // The next container's hooks may do better.
+        Error::SnapStart { .. } | Error::SnapStartTimeout => Outcome::Later { status, reason },
         Error::Resolve(_) | Error::Service(_) | Error::Store(_) => Outcome::Later { status, reason },
     }
 }
