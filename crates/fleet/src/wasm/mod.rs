@@ -36,7 +36,7 @@ use hosts::{Hosts, Loaded};
 use options::Options;
 
 /// What a host process takes before it runs anything, in MiB.
-const SPARE_MIB: u64 = 16;
+const SPARE_MIB: u64 = 8;
 
 /// Everything of WebAssembly functions.
 pub(crate) struct Wasm {

@@ -32,6 +32,8 @@ use ticker::Ticker;
 pub(super) const WINDOW: usize = 16;
 /// Calls that are run one after the other where they were read; of more that came together, each is a task.
 const INLINE: usize = 16;
+/// Answers of such calls that go out at once.
+const TOGETHER: usize = 4;
 
 /// What all calls share.
 pub(super) struct Shared {
@@ -123,9 +125,12 @@ async fn serve(
     while let Some(frame) = receiver.receive().await? {
         let mut inline = INLINE;
         take(&shared, frame, &mut inline).await?;
-        // All that came together first; then their answers go out together.
+        // Of calls that came together a few are answered together: the node has something to do while the others run.
         while let Some(frame) = receiver.received()? {
             take(&shared, frame, &mut inline).await?;
+            if inline.is_multiple_of(TOGETHER) {
+                shared.sender.flush()?;
+            }
         }
         shared.sender.flush()?;
     }
