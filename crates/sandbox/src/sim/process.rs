@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,9 +13,7 @@ use tokio::sync::oneshot;
 use super::paths::Paths;
 use crate::error::step;
 use crate::pidfd::PidFd;
-use crate::port::{
-    ExitStatus, LOG_PIPE_FD, LOG_PIPE_VARIABLE, ORDER_PIPE_FD, ORDER_PIPE_VARIABLE, Order, Process, ProcessSpec,
-};
+use crate::port::{ExitStatus, LOG_PIPE_VARIABLE, ORDER_PIPE_VARIABLE, Order, Process, ProcessSpec};
 use crate::{Error, procfs, signals, spawner};
 
 /// A process that was started, as its cell remembers it.
@@ -84,7 +82,7 @@ pub(super) async fn start(paths: &Paths, mark: &str, spec: ProcessSpec) -> Resul
 
     let (log_pipe, log_end) = pipe_if(spec.log_pipe)?.unzip();
     let (order_end, order_pipe) = pipe_if(spec.order_pipe)?.unzip();
-    let command = command(paths, mark, &program, &cwd, &spec, [(log_end, LOG_PIPE_FD), (order_end, ORDER_PIPE_FD)]);
+    let command = command(paths, mark, &program, &cwd, &spec, [log_end, order_end]);
     let mut child = spawner::spawn(command).await.map_err(exec)?;
     let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) else {
         return Err(step("pipe")(io::ErrorKind::BrokenPipe.into()));
@@ -120,7 +118,7 @@ fn command(
     program: &str,
     cwd: &str,
     spec: &ProcessSpec,
-    pipes: [(Option<OwnedFd>, RawFd); 2],
+    pipes: [Option<OwnedFd>; 2],
 ) -> Command {
     let mut command = Command::new(paths.rewrite(program));
     command.args(spec.argv.iter().skip(1).map(|argument| paths.rewrite_list(argument)));
@@ -130,14 +128,15 @@ fn command(
         command.env(name, value);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    for ((end, number), variable) in pipes.iter().zip([LOG_PIPE_VARIABLE, ORDER_PIPE_VARIABLE]) {
-        if end.is_some() {
-            command.env(variable, number.to_string());
+    // Under the numbers that they have here: a fixed one may be that of the pipe by which the report of a failed exec comes back.
+    for (end, variable) in pipes.iter().zip([LOG_PIPE_VARIABLE, ORDER_PIPE_VARIABLE]) {
+        if let Some(end) = end {
+            command.env(variable, end.as_raw_fd().to_string());
         }
     }
     let node = std::process::id();
-    // SAFETY: between fork and exec this calls only prctl, getppid, sigaction, sigprocmask, umask, close_range, fcntl and
-    // dup2, which are async-signal-safe, and allocates nothing (`Error::from_raw_os_error` holds an integer). `pipes` is moved in and so
+    // SAFETY: between fork and exec this calls only prctl, getppid, sigaction, sigprocmask, umask, close_range and
+    // fcntl, which are async-signal-safe, and allocates nothing (`Error::from_raw_os_error` holds an integer). `pipes` is moved in and so
     // its descriptors stay open until after the fork.
     unsafe {
         command.pre_exec(move || {
@@ -153,25 +152,15 @@ fn command(
             if libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, mark) < 0 {
                 return Err(io::Error::last_os_error());
             }
-            // Out of each other's way first: an end may have the very number that another is to have.
-            let mut moved = [-1; 2];
-            for (moved, (end, _)) in moved.iter_mut().zip(&pipes) {
-                if let Some(end) = end {
-                    *moved = check(libc::fcntl(end.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ORDER_PIPE_FD + 1))?;
+            for end in pipes.iter().flatten() {
+                if libc::fcntl(end.as_raw_fd(), libc::F_SETFD, 0) < 0 {
+                    return Err(io::Error::last_os_error());
                 }
-            }
-            for (moved, (_, number)) in moved.into_iter().zip(&pipes).filter(|(moved, _)| *moved >= 0) {
-                check(libc::dup2(moved, *number))?;
             }
             Ok(())
         });
     }
     command
-}
-
-/// Turns the C convention into a `Result`.
-fn check(result: libc::c_int) -> io::Result<RawFd> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
 /// Whether the kernel would run this file. Asked beforehand because the C library's `exec` quietly hands a file of no known format
