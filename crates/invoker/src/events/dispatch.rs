@@ -16,7 +16,7 @@ use lambent_model::{Clock, FunctionArn, RequestId, limits};
 use lambent_registry::EventSettings;
 use lambent_store::EventQueue;
 use lambent_store::queue::{Lease, Leased, Settlement, Wish};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::deliver::Courier;
@@ -50,7 +50,6 @@ pub(super) struct Parts {
 
 /// What a task says when it has settled its event.
 struct Ended {
-    lease: Lease,
     lane: String,
     end: Option<End>,
 }
@@ -85,7 +84,7 @@ impl Holds {
 /// Runs until `stop`, then waits for what is out.
 pub(super) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
     let mut changes = parts.queue.changes();
-    let mut out: HashMap<Lease, ()> = HashMap::new();
+    let mut out: HashMap<Id, Lease> = HashMap::new();
     let mut tasks: JoinSet<Ended> = JoinSet::new();
     let mut renew = tokio::time::interval(RENEW_EVERY);
     let mut holds = Holds::default();
@@ -97,9 +96,9 @@ pub(super) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
         let pause = match parts.queue.lease(wish).await {
             Ok(batch) => {
                 for event in batch.events {
-                    out.insert(event.lease, ());
-                    let parts = parts.clone();
-                    tasks.spawn(async move { parts.handle(event).await });
+                    let (parts, lease) = (parts.clone(), event.lease);
+                    let task = tasks.spawn(async move { parts.handle(event).await });
+                    out.insert(task.id(), lease);
                 }
                 let due = batch.next.map(|next| until(parts.clock.now(), next));
                 let held = held_until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -115,23 +114,26 @@ pub(super) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
             _ = changes.changed() => {}
             () = tokio::time::sleep(pause.max(Duration::from_millis(1))) => {}
             _ = renew.tick() => parts.renew(&out).await,
-            Some(ended) = tasks.join_next() => note(ended, &mut out, &mut holds),
+            Some(ended) = tasks.join_next_with_id() => note(ended, &mut out, &mut holds),
         }
-        while let Some(ended) = tasks.try_join_next() {
+        while let Some(ended) = tasks.try_join_next_with_id() {
             note(ended, &mut out, &mut holds);
         }
     }
     while tasks.join_next().await.is_some() {}
 }
 
-fn note(ended: Result<Ended, tokio::task::JoinError>, out: &mut HashMap<Lease, ()>, holds: &mut Holds) {
+fn note(ended: Result<(Id, Ended), JoinError>, out: &mut HashMap<Id, Lease>, holds: &mut Holds) {
     match ended {
-        Ok(Ended { lease, lane, end }) => {
-            out.remove(&lease);
+        Ok((id, Ended { lane, end })) => {
+            out.remove(&id);
             holds.note(&lane, end == Some(End::PutOff), Instant::now());
         }
-        // Its lease is no longer renewed by anybody else, but stays in `out`; see `renew`.
-        Err(error) => tracing::error!(%error, "an event's task broke off"),
+        // Its lease is renewed no longer; when it has run out, the event runs again.
+        Err(error) => {
+            out.remove(&error.id());
+            tracing::error!(%error, "an event's task broke off");
+        }
     }
 }
 
@@ -145,7 +147,7 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
 }
 
 impl Parts {
-    async fn renew(&self, out: &HashMap<Lease, ()>) {
+    async fn renew(&self, out: &HashMap<Id, Lease>) {
         if let Ok(depth) = self.queue.depth().await {
             for (state, count) in [("pending", depth.pending), ("leased", depth.leased), ("buried", depth.buried)] {
                 metrics::gauge!("lambent_events", "state" => state).set(count as f64);
@@ -156,7 +158,7 @@ impl Parts {
         if out.is_empty() {
             return;
         }
-        let leases: Vec<Lease> = out.keys().copied().collect();
+        let leases: Vec<Lease> = out.values().copied().collect();
         match self.queue.renew(leases, after(self.clock.now(), LEASE)).await {
             // A lease that is lost is told to its task when it settles.
             Ok(_) => {}
@@ -175,7 +177,7 @@ impl Parts {
             }
         };
         let end = self.settle(lease, settlement, end).await;
-        Ended { lease, lane, end }
+        Ended { lane, end }
     }
 
     async fn attempt(&self, meta: Meta, payload: Bytes, now: Timestamp) -> (Settlement, End) {

@@ -62,8 +62,10 @@ pub(crate) struct Order {
     bounds: Bounds,
     entries: HashMap<u64, Entry>,
     lanes: Vec<Lane>,
-    /// Numbers of lanes by account and name. A lane without events keeps its number for when it comes again.
+    /// Numbers of lanes by account and name.
     lane_numbers: HashMap<(u32, String), u32>,
+    /// Numbers of lanes that had their last event, for others.
+    free_numbers: Vec<u32>,
     accounts: Vec<Account>,
     account_numbers: HashMap<String, u32>,
     /// `(latest start, id, lane)` of the first event of each lane that has one due.
@@ -199,6 +201,10 @@ impl Order {
         if let Some(lane) = self.lanes.get_mut(entry.lane as usize) {
             lane.events -= 1;
             lane.bytes -= entry.bytes;
+            if lane.events == 0 {
+                self.lane_numbers.remove(&(lane.account, std::mem::take(&mut lane.name)));
+                self.free_numbers.push(entry.lane);
+            }
         }
         true
     }
@@ -301,16 +307,18 @@ impl Order {
                 number
             }
         };
-        let fresh = self.lanes.len() as u32;
-        match self.lane_numbers.entry((account, lane.to_owned())) {
-            Slot::Occupied(known) => *known.get(),
-            Slot::Vacant(slot) => {
-                slot.insert(fresh);
-                let name = lane.to_owned();
-                self.lanes.push(Lane { name, account, ready: BTreeSet::new(), leased: 0, events: 0, bytes: 0 });
-                fresh
-            }
+        let slot = match self.lane_numbers.entry((account, lane.to_owned())) {
+            Slot::Occupied(known) => return *known.get(),
+            Slot::Vacant(slot) => slot,
+        };
+        let fresh = Lane { name: lane.to_owned(), account, ready: BTreeSet::new(), leased: 0, events: 0, bytes: 0 };
+        let number = self.free_numbers.pop().unwrap_or(self.lanes.len() as u32);
+        match self.lanes.get_mut(number as usize) {
+            Some(lane) => *lane = fresh,
+            None => self.lanes.push(fresh),
         }
+        slot.insert(number);
+        number
     }
 }
 

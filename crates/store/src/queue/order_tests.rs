@@ -70,6 +70,17 @@ fn nobody_fills_the_queue_alone() {
     assert!(order.admits("a", "y", 1, 10));
 }
 
+#[test]
+fn lanes_that_are_gone_leave_nothing() {
+    let mut order = Order::new(Bounds::default());
+    for id in 0..1_000 {
+        order.insert(id, ("a", &format!("lane{id}")), (0, 0), 1, 0);
+        assert_eq!(take(&mut order, 0, 9, 9), [id]);
+        assert!(order.remove(id));
+    }
+    assert_eq!((order.lanes.len(), order.lane_numbers.len(), order.counts()), (1, 0, (0, 0, 0, 0)));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Insert { lane: u8, due: i64, latest: i64 },
