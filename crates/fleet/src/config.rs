@@ -83,6 +83,8 @@ pub struct FleetConfig {
     pub max_containers: usize,
     /// Memory that containers may be promised together, in MiB; at the bound as with `max_containers`.
     pub memory_mib: u64,
+    /// Containers of one function version that calls may begin within ten seconds; calls beyond wait as on a full node.
+    pub scaling: u32,
     /// How long a call waits on a node that is full before it is refused.
     pub room_patience: Duration,
     /// Bytes of unpacked code and layers kept; what no container uses is removed, least recently used first.
@@ -107,6 +109,7 @@ impl FleetConfig {
             idle_timeout: DEFAULT_IDLE_TIMEOUT,
             max_containers: DEFAULT_MAX_CONTAINERS,
             memory_mib: machine_memory_mib(),
+            scaling: lambent_model::limits::SCALING_STARTS,
             room_patience: DEFAULT_ROOM_PATIENCE,
             code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
             report_stages: false,

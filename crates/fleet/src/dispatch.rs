@@ -21,6 +21,8 @@ use crate::placement::{Handle, Patience, Placement, Purpose, SOON};
 use crate::turns::{StartTurn, Starts};
 use crate::{Error, Stage};
 
+/// How often a call that waits for room looks for it unasked.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Calls that wait for room at once; more are refused at once.
 const ROOM_WAITERS: usize = 1_000;
 
@@ -198,7 +200,8 @@ impl Inner {
         loop {
             let mut free = self.pool().queue(&version);
             let turn = async {
-                self.turns.room.notified().await;
+                // That the rate of scaling allows another one is told by nobody.
+                let _ = tokio::time::timeout(LOOK_EVERY, self.turns.room.notified()).await;
                 Some(self.turns.starts.acquire(version.generation).await)
             };
             let (mut handle, mut turn) = tokio::select! {

@@ -188,7 +188,7 @@ impl Fleet {
         let (bootstraps, code) = tokio::join!(bootstraps, code);
         let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
         let (writer, log_task) = start_writer(logs);
-        let room = Room { containers: config.max_containers, memory_mib: config.memory_mib };
+        let room = Room { containers: config.max_containers, memory_mib: config.memory_mib, scaling: config.scaling };
         let (pool, turns) = (config.pool.clone(), Turns::default());
         let inner = Arc::new(Inner {
             config,

@@ -18,6 +18,10 @@ use lambent_model::{ContainerId, FunctionVersion};
 use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
+mod rate;
+
+use rate::Rate;
+
 use crate::container::Command;
 use crate::container::state::{self, Effect, Event, State, Then, Why};
 use crate::fleet::{ContainerStatus, millis};
@@ -51,6 +55,8 @@ pub(crate) struct Handle {
 pub(crate) struct Room {
     pub containers: usize,
     pub memory_mib: u64,
+    /// Containers of one version begun for calls within a window.
+    pub scaling: u32,
 }
 
 /// All containers of the node.
@@ -88,6 +94,7 @@ struct Generation {
     finishing: usize,
     waiting: VecDeque<oneshot::Sender<Handle>>,
     containers: usize,
+    rate: Rate,
 }
 
 impl Pool {
@@ -127,7 +134,7 @@ impl Pool {
         receiver
     }
 
-    /// A place in the books for a new container of `version`; none where there is no room for it.
+    /// A place in the books for a new container of `version`; none where there is no room for it, or too many were begun of late.
     pub(crate) fn begin(
         &mut self,
         version: &FunctionVersion,
@@ -137,6 +144,11 @@ impl Pool {
             self.tidy(version.generation);
             return None;
         }
+        let generation = self.versions.entry(version.generation).or_default();
+        if purpose == Purpose::Call && !generation.rate.take(Instant::now(), self.room.scaling) {
+            return None;
+        }
+        generation.containers += 1;
         let (commands, receiver) = mpsc::channel(2);
         let id = ContainerId::random();
         let entry = Entry {
@@ -152,7 +164,6 @@ impl Pool {
         count(entry.state, 1.0);
         self.memory_mib += u64::from(entry.memory_mib);
         self.entries.insert(id, entry);
-        self.versions.entry(version.generation).or_default().containers += 1;
         Some((id, receiver))
     }
 

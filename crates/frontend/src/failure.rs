@@ -191,7 +191,7 @@ mod tests {
     fn every_error_has_awss_code_status_and_retryability() {
         let text = || "text".to_owned();
         let throttled = lambent_invoker::ThrottleReason::ConcurrentInvocationLimitExceeded;
-        let failures: [(Failure, &str, u16, bool); 24] = [
+        let failures: [(Failure, &str, u16, bool); 26] = [
             (Registry::InvalidParameterValue(text()).into(), "InvalidParameterValueException", 400, false),
             (Registry::Validation(text()).into(), "ValidationException", 400, false),
             (Registry::ResourceNotFound(text()).into(), "ResourceNotFoundException", 404, false),

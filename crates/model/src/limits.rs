@@ -60,6 +60,10 @@ pub const SHUTDOWN_WITH_EXTENSIONS: Duration = Duration::from_secs(2);
 pub const SHUTDOWN_WITH_INTERNAL_EXTENSIONS: Duration = Duration::from_millis(500);
 /// Concurrent executions of an account.
 pub const ACCOUNT_CONCURRENCY: u32 = 1_000;
+/// Containers of one function version that may be begun within [`SCALING_WINDOW`].
+pub const SCALING_STARTS: u32 = 1_000;
+/// What the rate of scaling counts in.
+pub const SCALING_WINDOW: Duration = Duration::from_secs(10);
 /// Concurrency that reservations must leave to everyone else.
 pub const UNRESERVED_CONCURRENCY_MINIMUM: u32 = 100;
 /// Processes and threads of one container.

@@ -75,7 +75,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(one, 1..120)
 }
 
-const ROOM: Room = Room { containers: 5, memory_mib: 1_000 };
+const ROOM: Room = Room { containers: 5, memory_mib: 1_000, scaling: 1_000 };
 const SIZES: [u32; 3] = [128, 256, 400];
 
 fn pick(model: &BTreeMap<ContainerId, Known>, index: usize, phases: &[Phase]) -> Option<ContainerId> {
@@ -258,4 +258,15 @@ fn provisioned_containers_stay_when_others_go() {
     pool.idled(kept);
     assert!(matches!(told.try_recv(), Ok(Command::End(Why::Idle))), "it is an ordinary one now");
     assert_eq!(pool.provisioned(function.generation), (0, 0));
+}
+
+#[test]
+fn one_version_grows_only_so_fast() {
+    let room = Room { scaling: 2, ..ROOM };
+    let mut pool = Pool::new(room, Arc::default());
+    let (fast, other) = (version(1, 100), version(2, 100));
+    let begun: Vec<_> = (0..3).map(|_| pool.begin(&fast, Purpose::Call).is_some()).collect();
+    assert_eq!(begun, [true, true, false]);
+    assert!(pool.begin(&fast, Purpose::Provisioned).is_some(), "what is kept ahead is nobody's burst");
+    assert!(pool.begin(&other, Purpose::Call).is_some());
 }

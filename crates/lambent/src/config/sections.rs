@@ -111,6 +111,8 @@ pub struct Fleet {
     /// `memory_mib`: what containers may be promised together. Most use far less than they are promised: more than the machine has is
     /// possible, and a risk. Default: the machine's memory. Since 0.2.
     pub memory_mib: u64,
+    /// `scaling`: containers of one function version that calls may begin within ten seconds. Default 1000. Since 0.2.
+    pub scaling: u32,
     /// `patience`: how long a call waits on a node that is full before its caller is throttled. Default 5s. Since 0.2.
     pub patience: Duration,
 }
@@ -220,6 +222,7 @@ impl Config {
                 idle: duration(reader, "fleet.idle", DEFAULT_IDLE)?,
                 containers: reader.value("fleet.containers", fleet.max_containers)?,
                 memory_mib: reader.value("fleet.memory_mib", fleet.memory_mib)?,
+                scaling: reader.value("fleet.scaling", fleet.scaling)?,
                 patience: duration(reader, "fleet.patience", fleet.room_patience)?,
             },
             pool: {

@@ -204,13 +204,15 @@ async fn open_store_bounded(dir: &Path, events: Bounds) -> Result<Embedded> {
 fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfig {
     let defaults = FleetConfig::new(config.data_dir.join("fleet"));
     let config::Pool { floor, ceiling, memory_mib, idle } = config.pool;
-    let config::Fleet { idle: idle_timeout, containers, memory_mib: promised_mib, patience, .. } = config.fleet;
+    let config::Fleet { idle: idle_timeout, containers, memory_mib: promised_mib, scaling, patience, .. } =
+        config.fleet;
     FleetConfig {
         pool: PoolConfig { floor, ceiling, memory_mib, idle, ..PoolConfig::default() },
         report_stages: config.logs.report_stages,
         idle_timeout,
         max_containers: containers,
         memory_mib: promised_mib,
+        scaling,
         room_patience: patience,
         aws_endpoint_url,
         ..defaults

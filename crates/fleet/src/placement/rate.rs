@@ -1,0 +1,45 @@
+//! How fast one version's containers may become more.
+
+use std::time::{Duration, Instant};
+
+use lambent_model::limits::SCALING_WINDOW;
+
+/// A bucket of starts, full at first, refilled evenly; as AWS describes its concurrency scaling rate
+/// (<https://docs.aws.amazon.com/lambda/latest/dg/scaling-behavior.html>).
+#[derive(Debug, Default)]
+pub(super) struct Rate {
+    /// What was taken and is not refilled yet, and when that was reckoned.
+    taken: f64,
+    at: Option<Instant>,
+}
+
+impl Rate {
+    /// Takes one start of the `most` that a window has; false where none is left.
+    pub(super) fn take(&mut self, now: Instant, most: u32) -> bool {
+        let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
+        let refilled = f64::from(most) * passed.div_duration_f64(SCALING_WINDOW);
+        self.taken = (self.taken - refilled).max(0.0);
+        self.at = Some(now);
+        let allowed = self.taken + 1.0 <= f64::from(most);
+        if allowed {
+            self.taken += 1.0;
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_has_so_many_and_refills_evenly() {
+        let (mut rate, begun) = (Rate::default(), Instant::now());
+        let taken = |rate: &mut Rate, now| (0..20).filter(|_| rate.take(now, 10)).count();
+        assert_eq!(taken(&mut rate, begun), 10);
+        assert_eq!(taken(&mut rate, begun + SCALING_WINDOW / 2), 5);
+        assert_eq!(taken(&mut rate, begun + SCALING_WINDOW * 9), 10);
+        // A clock that stood still, or went back, gives nothing.
+        assert_eq!(taken(&mut rate, begun), 0);
+    }
+}
