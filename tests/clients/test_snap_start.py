@@ -60,7 +60,7 @@ def boto3_files():
     return files
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def runtime(node):
     """A Python that AWS has snapshots for."""
     for name in ("python3.13", "python3.12"):
