@@ -72,9 +72,17 @@ impl Client {
 }
 
 impl Api {
-    fn request(&self, method: &Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>> {
+    fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>> {
         let uri = format!("http://{}{path}", self.address);
-        let (mut head, ()) = Request::builder().method(method).uri(uri).body(())?.into_parts();
+        let request = Request::builder().method(method).uri(uri);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let (mut head, ()) = request.body(())?.into_parts();
         sigv4::sign(&mut head, &body, signer(&self.key));
         head.uri = path.parse()?;
         Ok(Request::from_parts(head, Full::new(body)))
@@ -82,11 +90,23 @@ impl Api {
 
     /// Sends one request and waits for the whole answer. The connection is kept in `client` for the next one.
     pub async fn send(&self, client: &mut Option<Client>, method: Method, path: &str, body: Bytes) -> Result<Answer> {
+        self.send_as(client, method, path, &[], body).await
+    }
+
+    /// The same with headers.
+    pub async fn send_as(
+        &self,
+        client: &mut Option<Client>,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Bytes,
+    ) -> Result<Answer> {
         let mut connection = match client.take() {
             Some(connection) => connection,
             None => Client::connect(self.address).await?,
         };
-        let (head, body) = connection.exchange(self.request(&method, path, body)?).await?;
+        let (head, body) = connection.exchange(self.request(&method, path, headers, body)?).await?;
         *client = Some(connection);
         Ok(Answer { status: head.status, headers: head.headers, body })
     }

@@ -66,16 +66,7 @@ impl Lambent {
     /// The same with more settings, and its log written to `log`.
     pub fn start_with(binary: &Path, settings: &[&str], log: Stdio) -> Result<Self> {
         let data = tempfile::tempdir()?;
-        let mut command = Command::new(binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--set", "log.filter=warn", "--data-dir"]).arg(data.path());
-        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
-        let mut process = Process(command.spawn().context("cannot start lambent")?);
-        let stdout = process.0.stdout.take().context("no standard output")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let url = line.split_whitespace().nth(1).with_context(|| format!("lambent said {line:?}"))?;
-        let address = url.trim_start_matches("http://").parse()?;
+        let (process, address) = serve(binary, settings, data.path(), log)?;
         let shown = output(Command::new(binary).args(["credentials", "--json", "--data-dir"]).arg(data.path()))?;
         let text = |name: &str| shown.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let key = Key { id: text("access_key_id"), secret: text("secret_access_key"), region: text("region") };
@@ -85,6 +76,19 @@ impl Lambent {
     /// The node's process.
     pub fn pid(&self) -> u32 {
         self.process.0.id()
+    }
+
+    /// Kills it.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.0.kill()?;
+        self.process.0.wait()?;
+        Ok(())
+    }
+
+    /// Starts it once more, on the same data.
+    pub fn again(&mut self, settings: &[&str], log: Stdio) -> Result<()> {
+        (self.process, self.address) = serve(&self.binary, settings, self.data.path(), log)?;
+        Ok(())
     }
 
     /// Asks it to end, and waits until it has.
@@ -123,6 +127,20 @@ impl Lambent {
     pub fn resident_mib(&self) -> Result<f64> {
         self.process.resident_mib()
     }
+}
+
+/// A node's process, and where it answers.
+fn serve(binary: &Path, settings: &[&str], data: &Path, log: Stdio) -> Result<(Process, SocketAddr)> {
+    let mut command = Command::new(binary);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--set", "log.filter=warn", "--data-dir"]).arg(data);
+    command.args(settings.iter().flat_map(|setting| ["--set", setting]));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+    let mut process = Process(command.spawn().context("cannot start lambent")?);
+    let stdout = process.0.stdout.take().context("no standard output")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    let url = line.split_whitespace().nth(1).with_context(|| format!("lambent said {line:?}"))?;
+    Ok((process, url.trim_start_matches("http://").parse()?))
 }
 
 impl Drop for Lambent {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod census;
+mod events;
 pub mod functions;
 mod harm;
 mod kills;
@@ -23,6 +24,8 @@ pub struct SoakArgs {
 enum Soak {
     /// Calls while processes of the node's containers are killed at random.
     Kills(kills::KillsArgs),
+    /// Events while the node is killed at random; every acknowledged one must have run.
+    Events(events::EventsArgs),
     /// Random arrivals over many functions, kills and memory pressure, for a long time; with a plot of it.
     Pools(pools::PoolsArgs),
 }
@@ -31,6 +34,7 @@ enum Soak {
 pub fn run(args: &SoakArgs) -> Result<()> {
     match &args.soak {
         Soak::Kills(args) => kills::run(args),
+        Soak::Events(args) => events::run(args),
         Soak::Pools(args) => pools::run(args),
     }
 }
