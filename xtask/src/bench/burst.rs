@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use super::install;
-use super::load::{self, Target};
+use super::load::{self, Asked, Target};
 use super::report::{self, Metric};
 use super::servers::Lambent;
 use crate::api::{self, Api};
@@ -100,7 +100,7 @@ fn measure(binary: &Path, requests: usize, handler_ms: u32) -> Result<Turn> {
         address: node.address,
         path: format!("/2015-03-31/functions/{name}/invocations"),
         key: Some(node.key.clone()),
-        page: None,
+        asked: Asked::Answer,
     };
     let (burst, other) = (target("burst"), target("other"));
     load::latencies(&other, 200, 1)?;

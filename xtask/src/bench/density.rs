@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::install;
-use super::load::{self, Target};
+use super::load::{self, Asked, Target};
 use super::report::{self, Metric};
 use super::servers::{Emulator, Lambent};
 use crate::api::{self, Api};
@@ -113,7 +113,7 @@ fn of_lambent(binary: &Path, count: u32) -> Result<Turn> {
         let code = json!({ "ZipFile": api::zip("app.py", source.as_bytes())? });
         api::block_on(api.create(json!({ "FunctionName": name, "Runtime": runtime, "Timeout": 30, "Code": code })))?;
         let path = format!("/2015-03-31/functions/{name}/invocations");
-        let target = Target { address: node.address, path, key: Some(node.key.clone()), page: None };
+        let target = Target { address: node.address, path, key: Some(node.key.clone()), asked: Asked::Answer };
         load::latencies(&target, 0, 1)?;
     }
     let (all, kernel) = (tree_mib(node.pid()), mib(kernel_kib(Path::new("/sys/fs/cgroup"), node.pid())));

@@ -3,6 +3,7 @@
 mod burst;
 mod cold;
 mod density;
+mod enqueue;
 pub mod install;
 pub mod load;
 mod relay;
@@ -30,6 +31,8 @@ enum Bench {
     Cold(cold::ColdArgs),
     /// Many requests at once to a function that has no container, and what another function's callers see of it.
     Burst(burst::BurstArgs),
+    /// Keeping events, beside Redis and SQLite.
+    Enqueue(enqueue::EnqueueArgs),
     /// Idle Python containers per GiB, beside idle emulators.
     Density(density::DensityArgs),
 }
@@ -41,6 +44,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         Bench::Wasm(args) => wasm::run(args),
         Bench::Cold(args) => cold::run(args),
         Bench::Burst(args) => burst::run(args),
+        Bench::Enqueue(args) => enqueue::run(args),
         Bench::Density(args) => density::run(args),
     }
 }

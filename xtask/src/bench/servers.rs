@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::install::Function;
-use super::load::Target;
+use super::load::{Asked, Target};
 
 /// How long a server may take to answer.
 const START_WITHIN: Duration = Duration::from_secs(30);
@@ -194,7 +194,7 @@ impl Emulator {
     /// Where its function is called.
     pub fn target(&self) -> Target {
         let path = "/2015-03-31/functions/function/invocations".to_owned();
-        Target { address: self.address, path, key: None, page: None }
+        Target { address: self.address, path, key: None, asked: Asked::Answer }
     }
 
     /// Its process.

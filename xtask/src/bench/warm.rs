@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::install::{self, Function};
-use super::load::{self, Target};
+use super::load::{self, Asked, Target};
 use super::relay::Relay;
 use super::report::{self, Metric};
 use super::servers::{Emulator, Lambent};
@@ -102,7 +102,8 @@ impl Case {
     }
 
     fn relay(&mut self, relay: &Relay, calls: usize) -> Result<()> {
-        self.relay.measure(&Target { address: relay.address, path: "/".to_owned(), key: None, page: None }, calls)
+        self.relay
+            .measure(&Target { address: relay.address, path: "/".to_owned(), key: None, asked: Asked::Answer }, calls)
     }
 
     fn lambent(&mut self, node: &Lambent, calls: usize) -> Result<()> {
@@ -111,7 +112,7 @@ impl Case {
             address: node.address,
             path: format!("/2015-03-31/functions/{name}/invocations"),
             key: Some(node.key.clone()),
-            page: None,
+            asked: Asked::Answer,
         };
         self.lambent.measure(&target("alone"), calls)?;
         self.lambent.memory.push(node.resident_mib()?);

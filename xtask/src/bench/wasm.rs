@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::install;
-use super::load::{self, Page, Target};
+use super::load::{self, Asked, Target};
 use super::report::{self, Metric};
 use super::servers::{Lambent, Process, free_address};
 use crate::run;
@@ -117,7 +117,7 @@ fn deploy(node: &Lambent, reuse: bool) -> Result<Target> {
 }
 
 fn page(address: SocketAddr, host: String) -> Target {
-    Target { address, path: "/".to_owned(), key: None, page: Some(Page { host, expected: EXPECTED }) }
+    Target { address, path: "/".to_owned(), key: None, asked: Asked::Page { host, expected: EXPECTED } }
 }
 
 impl Seen {

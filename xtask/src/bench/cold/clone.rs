@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::node::{self, Pool};
 use super::{ColdArgs, Turns};
 use crate::api::{self, Api};
-use crate::bench::load::{self, Target};
+use crate::bench::load::{self, Asked, Target};
 use crate::bench::report::{self, Metric};
 use crate::bench::servers::Lambent;
 use crate::run;
@@ -57,7 +57,7 @@ fn measure(binary: &Path, package: &str, calls: usize) -> Result<(Vec<f64>, Vec<
     for (name, apply_on) in [("clone", "PublishedVersions"), ("plain", "None")] {
         create(&api, name, apply_on, package)?;
         let path = format!("/2015-03-31/functions/{name}/invocations?Qualifier=1");
-        functions.push(Target { address: node.address, path, key: Some(node.key.clone()), page: None });
+        functions.push(Target { address: node.address, path, key: Some(node.key.clone()), asked: Asked::Answer });
     }
     let mut samples = [Vec::new(), Vec::new()];
     for call in 0..WARM_UP + calls {

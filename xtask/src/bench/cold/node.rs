@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::case::Case;
 use crate::api::{self, Api};
-use crate::bench::load::{self, Target};
+use crate::bench::load::{self, Asked, Target};
 use crate::bench::servers::Lambent;
 use crate::run;
 
@@ -59,7 +59,7 @@ pub fn measure(binary: &Path, case: &Case, pool: Pool, calls: usize) -> Result<V
     });
     api::block_on(api.create(wanted))?;
     let path = "/2015-03-31/functions/cold/invocations".to_owned();
-    let target = Target { address: node.address, path, key: Some(node.key.clone()), page: None };
+    let target = Target { address: node.address, path, key: Some(node.key.clone()), asked: Asked::Answer };
     let mut samples = Vec::new();
     for call in 0..WARM_UP + calls {
         renew(&api, call)?;
