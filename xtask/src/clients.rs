@@ -14,12 +14,12 @@ pub fn setup(parts: &[&str]) -> Result<()> {
 pub fn clients() -> Result<Outcome> {
     setup(&[])?;
     let python = run::target().join("venv/bin/python");
+    run::check(run::command(&python).args(["-m", "ruff", "check", "--quiet", "runtimes/python", "tests/clients"]))?;
     functions::build()?;
     run::cargo(&["build", "--quiet", "--package", "lambent"])?;
     let mut pytest = run::command(&python);
     pytest.args(["-m", "pytest", "-q", "tests/clients"]).env("LAMBENT_BIN", run::target().join("debug/lambent"));
     run::check(&mut pytest)?;
-    run::check(run::command(&python).args(["-m", "ruff", "check", "--quiet", "runtimes/python", "tests/clients"]))?;
     Ok(Outcome::Passed)
 }
 

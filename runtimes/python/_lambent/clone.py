@@ -1,8 +1,8 @@
 """Becoming what a snapshot (`snapshot`) was taken of.
 
-A runtime that waits in a container of its own, and is a fork of the same template as the process of the snapshot, reads
-the document, brings about what is not memory (files in /tmp, descriptors, limits), and makes a list of system calls that
-replace its memory by that of the snapshot, piece by piece. `memory.play` makes them and goes on where the snapshot's
+A runtime that waits in a container of its own, and is a fork of the same template as the process of the snapshot,
+reads the document, brings about what is not memory (files in /tmp, descriptors, limits), and makes a list of system
+calls that replace its memory by that of the snapshot, piece by piece. `memory.play` makes them and goes on where the snapshot's
 process had been frozen. The memory is mapped from the snapshot's file, privately: what is not written to is shared by all
 clones and the page cache.
 
@@ -18,11 +18,10 @@ import resource
 import signal
 import socket
 import stat
-import sys
 
 from . import memory
 from .memory import PAGE
-from .snapshot import SCRATCH, SIGACTION_BYTES, SIGNALS, TRAILER
+from .snapshot import SIGACTION_BYTES, TRAILER
 
 _SYS_MMAP, _SYS_MUNMAP, _SYS_BRK, _SYS_SIGACTION, _SYS_SIGPROCMASK, _SYS_PREAD = 9, 11, 12, 13, 14, 17
 _SYS_CLOSE, _SYS_GETTID, _SYS_SIGALTSTACK = 3, 186, 131
@@ -134,8 +133,8 @@ class _Files:
 
 
 def _replace_memory(calls, files, image, entries, mine):
-    """A mapping takes the place of what is there in one step, so that nothing the kernel itself writes to is ever missing;
-    what is left between the snapshot's mappings goes last."""
+    """A mapping takes the place of what is there in one step, so that nothing the kernel itself writes to is ever
+    missing; what is left between the snapshot's mappings goes last."""
     heap = max((end for _, end, _, _, path, _ in entries if path == "[heap]"), default=None)
     if heap is not None:
         calls.add(_SYS_BRK, heap)
