@@ -2,9 +2,9 @@
 
 A runtime that waits in a container of its own, and is a fork of the same template as the process of the snapshot,
 reads the document, brings about what is not memory (files in /tmp, descriptors, limits), and makes a list of system
-calls that replace its memory by that of the snapshot, piece by piece. `memory.play` makes them and goes on where the snapshot's
-process had been frozen. The memory is mapped from the snapshot's file, privately: what is not written to is shared by all
-clones and the page cache.
+calls that replace its memory by that of the snapshot, piece by piece. `memory.play` makes them and goes on where the
+snapshot's process had been frozen. The memory is mapped from the snapshot's file, privately: what is not written to is
+shared by all clones and the page cache.
 
 All of that a function may do to itself: there is no privilege in it, and the filter of system calls is in force.
 """
