@@ -33,8 +33,8 @@ pub enum Error {
     /// The queue of events has no room left for this function.
     #[error("Rate Exceeded.")]
     QueueFull,
-    /// Events cannot be kept, or read; the cause is for the log, not for the caller. Calling again is safe.
-    #[error("The AWS Lambda service encountered an internal error.")]
+    /// Events cannot be kept, or read. Calling again is safe.
+    #[error("The AWS Lambda service encountered an internal error: {0}.")]
     Store(#[source] lambent_store::Error),
     /// The runtime of the function is not on this machine.
     #[error("The runtime {runtime} is not available on this machine. Available: {found}")]

@@ -19,6 +19,9 @@ pub enum Error {
         /// What was being written.
         what: &'static str,
     },
+    /// The disk failed, and what is on it is not known; nothing is kept until all of the file could be written anew.
+    #[error("the disk failed; nothing is kept until everything was written to it anew")]
+    Doubtful,
     /// A queue has come to its bound; others may still have room in it.
     #[error("the event queue has no room for {lane}; events leave it as they are run")]
     QueueFull {

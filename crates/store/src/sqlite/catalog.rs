@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use tokio::sync::{mpsc, oneshot};
 
+use super::doubt::Doubt;
 use super::writer::{Writer, stopped};
 use super::{Durability, behind, sql};
 use crate::Error;
@@ -44,8 +45,8 @@ impl Catalog {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let db = super::open(path, SCHEMA, TABLES, Durability::PowerCut)?;
         let reader = super::reader(path)?;
-        let mut watchers = Vec::new();
-        let writer = Writer::start("catalog", db, move |db, group| serve(db, &mut watchers, group))?;
+        let (mut doubt, mut watchers) = (Doubt::Some, Vec::new());
+        let writer = Writer::start("catalog", db, move |db, group| serve(db, &mut doubt, &mut watchers, group))?;
         Ok(Self { writer, reader: Arc::new(Mutex::new(reader)), path: path.to_owned(), lock: None })
     }
 
@@ -116,18 +117,18 @@ fn list(db: &Connection, prefix: &str) -> rusqlite::Result<Vec<Document>> {
 type Pending = (Vec<Write>, oneshot::Sender<Result<u64, Error>>);
 
 /// Commits between two watches form one transaction; a watch sees exactly what was committed before it.
-fn serve(db: &mut Connection, watchers: &mut Vec<Watcher>, group: Vec<Request>) {
+fn serve(db: &mut Connection, doubt: &mut Doubt, watchers: &mut Vec<Watcher>, group: Vec<Request>) {
     let mut commits = Vec::new();
     for request in group {
         match request {
             Request::Commit { writes, reply } => commits.push((writes, reply)),
             Request::Watch { prefix, reply } => {
-                commit_all(db, watchers, std::mem::take(&mut commits));
+                commit_all(db, doubt, watchers, std::mem::take(&mut commits));
                 let _ = reply.send(begin_watch(db, watchers, prefix));
             }
         }
     }
-    commit_all(db, watchers, commits);
+    commit_all(db, doubt, watchers, commits);
 }
 
 fn begin_watch(
@@ -144,16 +145,28 @@ fn begin_watch(
     Ok(receiver)
 }
 
-fn commit_all(db: &mut Connection, watchers: &mut Vec<Watcher>, commits: Vec<Pending>) {
+fn commit_all(db: &mut Connection, doubt: &mut Doubt, watchers: &mut Vec<Watcher>, commits: Vec<Pending>) {
     if commits.is_empty() {
         return;
     }
-    let outcomes = match transact(db, &commits) {
+    if let Err(error) = doubt.settle(db) {
+        refuse(commits, error);
+        return;
+    }
+    let outcomes = transact(db, &commits);
+    if let Err(error) = &outcomes {
+        doubt.note(error);
+    }
+    let outcomes = match outcomes {
         Ok(outcomes) => outcomes,
+        Err(error) if *doubt == Doubt::Some => {
+            refuse(commits, error);
+            return;
+        }
         // One that is too large for the device must not take the others with it: each by itself.
         Err(_) if commits.len() > 1 => {
             for commit in commits {
-                commit_all(db, watchers, vec![commit]);
+                commit_all(db, doubt, watchers, vec![commit]);
             }
             return;
         }
@@ -169,6 +182,16 @@ fn commit_all(db: &mut Connection, watchers: &mut Vec<Watcher>, commits: Vec<Pen
             tell(watchers, &writes, revision);
         }
         let _ = reply.send(outcome);
+    }
+}
+
+/// Answers every commit with an error: the first with this one, the others with what it means for them.
+fn refuse(commits: Vec<Pending>, error: Error) {
+    let is_full = matches!(error, Error::Full { .. });
+    let mut first = Some(error);
+    for (_, reply) in commits {
+        let others = || if is_full { Error::Full { what: "documents" } } else { Error::Doubtful };
+        let _ = reply.send(Err(first.take().unwrap_or_else(others)));
     }
 }
 
@@ -255,8 +278,8 @@ mod tests {
         let db = super::super::open(&path, SCHEMA, TABLES, Durability::PowerCut).unwrap();
         let pages: u32 = db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
         db.query_row(&format!("PRAGMA max_page_count = {}", pages + 8), [], |_| Ok(())).unwrap();
-        let mut watchers = Vec::new();
-        let writer = Writer::start("catalog", db, move |db, group| serve(db, &mut watchers, group)).unwrap();
+        let (mut doubt, mut watchers) = (Doubt::Some, Vec::new());
+        let writer = Writer::start("catalog", db, move |db, group| serve(db, &mut doubt, &mut watchers, group)).unwrap();
         let reader = Arc::new(Mutex::new(super::super::reader(&path).unwrap()));
         let catalog = Catalog { writer, reader, path, lock: None };
 

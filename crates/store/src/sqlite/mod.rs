@@ -4,6 +4,7 @@
 //! share one `fsync`. Readers have a connection of their own and never wait for the writer.
 
 mod catalog;
+mod doubt;
 mod events;
 mod logs;
 mod writer;

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
 
+use super::super::doubt::Doubt;
 use super::super::sql;
 use super::{Reply, Request, time};
 use crate::Error;
@@ -55,12 +56,17 @@ pub(super) struct Keeper {
     order: Order,
     interrupted: u64,
     changes: watch::Sender<u64>,
+    doubt: Doubt,
 }
 
 impl Keeper {
     /// Reads what is kept. Nobody holds a lease any more.
     pub(super) fn load(db: &Connection, bounds: Bounds, changes: watch::Sender<u64>) -> rusqlite::Result<Self> {
-        let interrupted = db.execute("UPDATE lease SET held = 0 WHERE held = 1", [])? as u64;
+        let interrupted = db.query_row("SELECT count(*) FROM lease WHERE held = 1", [], |row| row.get(0))?;
+        // On a disk that is full they look held until they are leased again; no more than that.
+        if let Err(error) = db.execute("UPDATE lease SET held = 0 WHERE held = 1", []) {
+            tracing::warn!(%error, "leases of the process before cannot be taken back on disk");
+        }
         let mut order = Order::new(bounds);
         let mut rows = db.prepare(
             "SELECT event.id, account, lane, due, latest, queue IS NOT NULL, length(meta) + length(payload), \
@@ -76,7 +82,7 @@ impl Keeper {
                 order.insert(row.get(0)?, (&account, &lane), (row.get(3)?, row.get(4)?), bytes, row.get(7)?);
             }
         }
-        Ok(Self { order, interrupted, changes })
+        Ok(Self { order, interrupted, changes, doubt: Doubt::Some })
     }
 
     /// Answers a group of requests. Those that write share one transaction.
@@ -104,6 +110,10 @@ impl Keeper {
         if writes.is_empty() {
             return;
         }
+        if let Err(error) = self.doubt.settle(db) {
+            refuse(writes, error);
+            return;
+        }
         let mut outcomes = Vec::with_capacity(writes.len());
         match self.transact(db, &writes, &mut outcomes) {
             Ok(()) => {
@@ -120,7 +130,8 @@ impl Keeper {
             }
             Err(error) => {
                 outcomes.into_iter().for_each(|(changes, _)| self.give_back(&changes));
-                self.retry(db, writes, error);
+                self.doubt.note(&error);
+                if self.doubt == Doubt::Some { refuse(writes, error) } else { self.retry(db, writes, error) }
             }
         }
     }
@@ -382,6 +393,16 @@ fn delete(db: &Transaction<'_>, id: u64, changes: &mut Vec<Change>) -> rusqlite:
     db.prepare_cached("DELETE FROM lease WHERE id = ?1")?.execute([id])?;
     changes.push(if is_buried != 0 { Change::Unbury { bytes: bytes.cast_unsigned() } } else { Change::Remove { id } });
     Ok(Some(()))
+}
+
+/// Answers every request with an error: the first with this one, the others with what it means for them.
+fn refuse(writes: Vec<Request>, error: Error) {
+    let is_full = matches!(error, Error::Full { .. });
+    let mut first = Some(error);
+    for request in writes {
+        let others = || if is_full { Error::Full { what: "events" } } else { Error::Doubtful };
+        reply(request, Err(first.take().unwrap_or_else(others)));
+    }
 }
 
 /// Sends what a request is waiting for. An answer of another kind cannot be; the requester would see that the writer has stopped.
