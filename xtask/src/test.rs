@@ -41,7 +41,11 @@ const PARTS: &[Part] = &[
     Part { name: "python", about: "the Python runtime's own tests", run: clients::python_runtime },
     Part { name: "node", about: "the Node.js runtime's own tests", run: clients::node_runtime },
     Part { name: "clients", about: "real AWS clients against a node", run: clients::clients },
-    Part { name: "kills", about: "calls while processes of containers are killed", run: crate::soak::small },
+    Part {
+        name: "kills",
+        about: "calls while processes of containers are killed, events while the node is",
+        run: crate::soak::small,
+    },
     Part { name: "docs", about: "commands of the documentation", run: docs::commands },
     Part { name: "demo", about: "the demo, from the command of the README", run: demo },
 ];

@@ -55,6 +55,16 @@ pub struct Lambent {
     pub key: Key,
     data: tempfile::TempDir,
     binary: PathBuf,
+    env: Vec<(&'static str, String)>,
+}
+
+/// Where a node lives: the folder of its data directory, where it matters, and its environment.
+#[derive(Default)]
+pub struct Ground {
+    /// The data directory is made in here.
+    pub dir: Option<PathBuf>,
+    /// Added to its environment.
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl Lambent {
@@ -65,12 +75,18 @@ impl Lambent {
 
     /// The same with more settings, and its log written to `log`.
     pub fn start_with(binary: &Path, settings: &[&str], log: Stdio) -> Result<Self> {
-        let data = tempfile::tempdir()?;
-        let (process, address) = serve(binary, settings, data.path(), log)?;
+        Self::start_on(Ground::default(), binary, settings, log)
+    }
+
+    /// The same on its own ground.
+    pub fn start_on(ground: Ground, binary: &Path, settings: &[&str], log: Stdio) -> Result<Self> {
+        let Ground { dir, env } = ground;
+        let data = dir.map_or_else(tempfile::tempdir, tempfile::tempdir_in)?;
+        let (process, address) = serve(binary, &env, settings, data.path(), log)?;
         let shown = output(Command::new(binary).args(["credentials", "--json", "--data-dir"]).arg(data.path()))?;
         let text = |name: &str| shown.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let key = Key { id: text("access_key_id"), secret: text("secret_access_key"), region: text("region") };
-        Ok(Self { process, address, key, data, binary: binary.to_owned() })
+        Ok(Self { process, address, key, data, binary: binary.to_owned(), env })
     }
 
     /// The node's process.
@@ -87,7 +103,7 @@ impl Lambent {
 
     /// Starts it once more, on the same data.
     pub fn again(&mut self, settings: &[&str], log: Stdio) -> Result<()> {
-        (self.process, self.address) = serve(&self.binary, settings, self.data.path(), log)?;
+        (self.process, self.address) = serve(&self.binary, &self.env, settings, self.data.path(), log)?;
         Ok(())
     }
 
@@ -130,8 +146,15 @@ impl Lambent {
 }
 
 /// A node's process, and where it answers.
-fn serve(binary: &Path, settings: &[&str], data: &Path, log: Stdio) -> Result<(Process, SocketAddr)> {
+fn serve(
+    binary: &Path,
+    env: &[(&'static str, String)],
+    settings: &[&str],
+    data: &Path,
+    log: Stdio,
+) -> Result<(Process, SocketAddr)> {
     let mut command = Command::new(binary);
+    command.envs(env.iter().map(|(name, value)| (name, value)));
     command.args(["serve", "--listen", "127.0.0.1:0", "--set", "log.filter=warn", "--data-dir"]).arg(data);
     command.args(settings.iter().flat_map(|setting| ["--set", setting]));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);

@@ -39,7 +39,11 @@ pub fn run(args: &SoakArgs) -> Result<()> {
     }
 }
 
-/// The small soak that every change must pass, with the binary that was just built.
+/// The small soaks that every change must pass, with the binary that was just built.
 pub fn small() -> Result<crate::test::Outcome> {
-    kills::small()
+    let outcome = kills::small()?;
+    if matches!(outcome, crate::test::Outcome::Passed) {
+        events::small()?;
+    }
+    Ok(outcome)
 }

@@ -1,17 +1,21 @@
 //! `cargo xtask soak events`: events are sent at a steady rate while the node is killed (`SIGKILL`) at random moments and started again.
 //!
+//! `--harm full` and `--harm fsync` let its disk fail as well (`harm.rs`): then events are refused, with an error that says why, and taken again when
+//! the disk is good.
+//!
 //! The function's outcomes are delivered to a server of this soak. In the end every event that was acknowledged must have been delivered, or
 //! lie among the dead letters with a reason; nothing may wait any more. What was delivered more than once is counted: the node died between
 //! a run, or a delivery, and the commit of that.
 
+mod harm;
+mod receiver;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -25,6 +29,8 @@ use crate::api::{self, Api, zip};
 use crate::bench::install;
 use crate::bench::servers::Lambent;
 use crate::run;
+use harm::{Disk, Kind};
+use receiver::Receiver;
 
 /// How to run it.
 #[derive(clap::Args)]
@@ -35,6 +41,9 @@ pub struct EventsArgs {
     /// How often the node is killed.
     #[arg(long, default_value_t = 200)]
     kills: u64,
+    /// What else is done to it.
+    #[arg(long, value_enum, default_value_t = Kind::Kills)]
+    harm: Kind,
     /// Events a second.
     #[arg(long, default_value_t = 500)]
     rate: u32,
@@ -58,6 +67,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const PLACES: u64 = 64;
 /// The receiver is on this machine; what failed is tried again soon.
 const SETTINGS: [&str; 3] = ["events.local_urls=true", "events.retry_delay=100ms", "events.places=64"];
+/// A node takes events again so soon after its disk is good.
+const WORKS_WITHIN: Duration = Duration::from_secs(30);
+/// The small soak.
+const SMALL_KILLS: u64 = 12;
+const SMALL_RATE: u32 = 100;
 const FUNCTION: &str = "soak-events";
 const PYTHON: &str = "def handler(event, context):\n    return event['n']\n";
 
@@ -68,8 +82,18 @@ struct Sent {
     acknowledged: HashSet<u64>,
     /// Cut off by a kill: they may run or not.
     cut_off: u64,
+    /// Refused because of the disk, with an error that says so.
+    refused: u64,
     throttled: u64,
     faults: Vec<String>,
+}
+
+/// The small soak that every change must pass, with the binary that was just built.
+pub fn small() -> Result<()> {
+    let (kills, rate, seed) = (SMALL_KILLS, SMALL_RATE, u64::from(std::process::id()));
+    eprintln!("seed {seed}");
+    let binary = Some(run::target().join("debug/lambent"));
+    run(&EventsArgs { json: false, kills, harm: Kind::Kills, rate, seed, binary })
 }
 
 /// Runs it; an error when anything was lost.
@@ -77,28 +101,20 @@ pub fn run(args: &EventsArgs) -> Result<()> {
     let binary = args.binary.clone().map_or_else(install::lambent, Ok)?;
     let scratch = tempfile::tempdir()?;
     let log = File::create(scratch.path().join("log"))?;
+    // Ends after the node.
+    let disk = Disk::make(args.harm, scratch.path())?;
     let receiver = Receiver::start()?;
-    let mut node = Lambent::start_with(&binary, &SETTINGS, log.try_clone()?.into())?;
+    let mut node = Lambent::start_on(disk.ground(), &binary, &SETTINGS, log.try_clone()?.into())?;
     let api = |node: &Lambent| Api { address: node.address, key: node.key.clone() };
     api::block_on(create(&api(&node), receiver.address))?;
     let (mut chance, sent) = (Chance(args.seed), Rc::new(RefCell::new(Sent::default())));
     for kill in 1..=args.kills {
-        let life = Duration::from_millis(LIFE_MS.0 + chance.below(LIFE_MS.1 - LIFE_MS.0));
         let current = api(&node);
-        api::block_on(async {
-            let pace = Duration::from_secs(CLIENTS) / args.rate;
-            let mut clients = tokio::task::JoinSet::new();
-            for _ in 0..CLIENTS {
-                clients.spawn_local(client(current.clone(), sent.clone(), pace));
-            }
-            tokio::time::sleep(life).await;
-            node.kill()?;
-            clients.join_all().await;
-            Ok(())
-        })?;
+        api::block_on(round(args, &disk, &current, &mut node, &mut chance, &sent))?;
         node.again(&SETTINGS, log.try_clone()?.into())?;
         if kill % 20 == 0 {
-            eprintln!("{kill} kills, {} events acknowledged", sent.borrow().acknowledged.len());
+            let sent = sent.borrow();
+            eprintln!("{kill} kills, {} events acknowledged, {} refused", sent.acknowledged.len(), sent.refused);
         }
     }
     let buried = end(&api(&node), &receiver, &sent.borrow())?;
@@ -108,7 +124,52 @@ pub fn run(args: &EventsArgs) -> Result<()> {
         findings.faults.push(format!("the node ended with {status}"));
     }
     findings.print(args.json);
-    if findings.faults.is_empty() { Ok(()) } else { Err(run::Failed.into()) }
+    if findings.faults.is_empty() {
+        return Ok(());
+    }
+    let log = std::fs::read_to_string(scratch.path().join("log"))?;
+    log.lines().rev().take(20).for_each(|line| eprintln!("{line}"));
+    Err(run::Failed.into())
+}
+
+/// One life of the node: it works, its disk fails, and, by chance, it is killed before or after the disk is good again.
+async fn round(
+    args: &EventsArgs,
+    disk: &Disk,
+    api: &Api,
+    node: &mut Lambent,
+    chance: &mut Chance,
+    sent: &Rc<RefCell<Sent>>,
+) -> Result<()> {
+    let mut life = || Duration::from_millis(LIFE_MS.0 + chance.below(LIFE_MS.1 - LIFE_MS.0));
+    let (good, bad) = (life(), life());
+    let dies_in_harm = chance.below(2) == 0;
+    let mut clients = tokio::task::JoinSet::new();
+    let order = Order { pace: Duration::from_secs(CLIENTS) / args.rate, harm: args.harm };
+    for _ in 0..CLIENTS {
+        clients.spawn_local(client(api.clone(), sent.clone(), order));
+    }
+    tokio::time::sleep(good).await;
+    if args.harm != Kind::Kills {
+        disk.fail()?;
+        tokio::time::sleep(bad).await;
+        if dies_in_harm {
+            node.kill()?;
+        }
+        disk.heal()?;
+        let before = sent.borrow().acknowledged.len();
+        let begun = Instant::now();
+        while !dies_in_harm && sent.borrow().acknowledged.len() == before {
+            if begun.elapsed() > WORKS_WITHIN {
+                sent.borrow_mut().faults.push("the disk is good again, and no event is taken".to_owned());
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    node.kill()?;
+    clients.join_all().await;
+    Ok(())
 }
 
 async fn create(api: &Api, receiver: SocketAddr) -> Result<()> {
@@ -121,10 +182,17 @@ async fn create(api: &Api, receiver: SocketAddr) -> Result<()> {
     api.control(Method::PUT, &path, &config).await.map(drop)
 }
 
+/// How a client sends.
+#[derive(Clone, Copy)]
+struct Order {
+    pace: Duration,
+    harm: Kind,
+}
+
 /// Sends at this pace until the node is gone.
-async fn client(api: Api, sent: Rc<RefCell<Sent>>, pace: Duration) {
+async fn client(api: Api, sent: Rc<RefCell<Sent>>, order: Order) {
     let path = format!("/2015-03-31/functions/{FUNCTION}/invocations");
-    let (mut connection, mut pace) = (None, tokio::time::interval(pace));
+    let (mut connection, mut pace) = (None, tokio::time::interval(order.pace));
     loop {
         pace.tick().await;
         let n = {
@@ -132,7 +200,7 @@ async fn client(api: Api, sent: Rc<RefCell<Sent>>, pace: Duration) {
             sent.next += 1;
             sent.next
         };
-        let event = Bytes::from(json!({ "n": n }).to_string());
+        let event = Bytes::from(json!({ "n": n, "ballast": ballast(n, order.harm) }).to_string());
         let answer =
             api.send_as(&mut connection, Method::POST, &path, &[("x-amz-invocation-type", "Event")], event).await;
         let mut sent = sent.borrow_mut();
@@ -140,6 +208,7 @@ async fn client(api: Api, sent: Rc<RefCell<Sent>>, pace: Duration) {
             Ok(answer) => match answer.status.as_u16() {
                 202 => drop(sent.acknowledged.insert(n)),
                 429 => sent.throttled += 1,
+                500 if is_clear(order.harm, &answer.body) => sent.refused += 1,
                 other => sent.faults.push(format!("event {n}: {other} {}", String::from_utf8_lossy(&answer.body))),
             },
             Err(_gone) => {
@@ -148,6 +217,18 @@ async fn client(api: Api, sent: Rc<RefCell<Sent>>, pace: Duration) {
             }
         }
     }
+}
+
+/// On a disk that fills up some events are large: small ones find room in what others have left.
+fn ballast(n: u64, harm: Kind) -> String {
+    let size = if harm == Kind::Full && n.is_multiple_of(4) { 40_000 } else { 0 };
+    "x".repeat(size)
+}
+
+/// Whether an error says that it is the disk.
+fn is_clear(harm: Kind, body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    harm.words().iter().any(|words| text.contains(words))
 }
 
 /// Waits until nothing is left to do; what was given up, as event and reason.
@@ -193,6 +274,9 @@ impl Findings {
         if invented > 0 {
             faults.push(format!("{invented} events ran that nobody sent"));
         }
+        if args.harm != Kind::Kills && sent.refused == 0 {
+            faults.push("the disk never failed an event: nothing was shown".to_owned());
+        }
         let again: u64 = delivered.values().map(|times| times - 1).sum();
         if again > args.kills * PLACES {
             faults.push(format!("{again} ran again, but {} kills explain {} at most", args.kills, args.kills * PLACES));
@@ -202,6 +286,8 @@ impl Findings {
             "soak": "events",
             "seed": args.seed,
             "kills": args.kills,
+            "harm": format!("{:?}", args.harm).to_lowercase(),
+            "refused": sent.refused,
             "acknowledged": sent.acknowledged.len(),
             "cut_off": sent.cut_off,
             "cut_off_but_run": unasked,
@@ -224,59 +310,5 @@ impl Findings {
         }
         faults.iter().for_each(|fault| println!("FAULT {fault}"));
         println!("{}", if faults.is_empty() { "passed: every acknowledged event has run" } else { "FAILED" });
-    }
-}
-
-/// A server that notes what is delivered to it.
-struct Receiver {
-    address: SocketAddr,
-    delivered: Arc<Mutex<HashMap<u64, u64>>>,
-}
-
-impl Receiver {
-    fn start() -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
-        let (address, delivered) = (listener.local_addr()?, Arc::<Mutex<HashMap<u64, u64>>>::default());
-        let noted = delivered.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let noted = noted.clone();
-                std::thread::spawn(move || receive(&stream, &noted));
-            }
-        });
-        Ok(Self { address, delivered })
-    }
-
-    fn delivered(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
-        self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Takes one connection's records until it is closed.
-fn receive(stream: &TcpStream, noted: &Mutex<HashMap<u64, u64>>) -> Result<()> {
-    let mut reader = BufReader::new(stream);
-    loop {
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            if reader.read_line(&mut line)? == 0 {
-                return Ok(());
-            }
-            let line = line.trim_end();
-            if line.is_empty() {
-                break;
-            }
-            if let Some((name, value)) = line.split_once(':')
-                && name.eq_ignore_ascii_case("content-length")
-            {
-                length = value.trim().parse()?;
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        let record: Value = serde_json::from_slice(&body)?;
-        let n = record.pointer("/responsePayload").and_then(Value::as_u64).context("a record without its number")?;
-        *noted.lock().unwrap_or_else(PoisonError::into_inner).entry(n).or_default() += 1;
-        (&mut &*stream).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")?;
     }
 }
