@@ -279,7 +279,8 @@ mod tests {
         let pages: u32 = db.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
         db.query_row(&format!("PRAGMA max_page_count = {}", pages + 8), [], |_| Ok(())).unwrap();
         let (mut doubt, mut watchers) = (Doubt::Some, Vec::new());
-        let writer = Writer::start("catalog", db, move |db, group| serve(db, &mut doubt, &mut watchers, group)).unwrap();
+        let writer =
+            Writer::start("catalog", db, move |db, group| serve(db, &mut doubt, &mut watchers, group)).unwrap();
         let reader = Arc::new(Mutex::new(super::super::reader(&path).unwrap()));
         let catalog = Catalog { writer, reader, path, lock: None };
 
