@@ -140,13 +140,19 @@ impl Pool {
         version: &FunctionVersion,
         purpose: Purpose,
     ) -> Option<(ContainerId, mpsc::Receiver<Command>)> {
+        let counts = purpose == Purpose::Call;
+        // The rate first: who may not begin takes no idle container from others.
+        let rate = &mut self.versions.entry(version.generation).or_default().rate;
+        if counts && !rate.allows(Instant::now(), self.room.scaling) {
+            return None;
+        }
         if self.closed || !self.make_room(version.memory_mib) {
             self.tidy(version.generation);
             return None;
         }
         let generation = self.versions.entry(version.generation).or_default();
-        if purpose == Purpose::Call && !generation.rate.take(Instant::now(), self.room.scaling) {
-            return None;
+        if counts {
+            generation.rate.take();
         }
         generation.containers += 1;
         let (commands, receiver) = mpsc::channel(2);
@@ -156,7 +162,7 @@ impl Pool {
             generation: version.generation,
             function: version.qualified_arn(),
             memory_mib: version.memory_mib,
-            calls: u64::from(purpose == Purpose::Call),
+            calls: u64::from(counts),
             provisioned: purpose == Purpose::Provisioned,
             begun: Instant::now(),
             commands,

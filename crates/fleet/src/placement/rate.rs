@@ -14,17 +14,18 @@ pub(super) struct Rate {
 }
 
 impl Rate {
-    /// Takes one start of the `most` that a window has; false where none is left.
-    pub(super) fn take(&mut self, now: Instant, most: u32) -> bool {
+    /// Whether one of the `most` starts that a window has is left.
+    pub(super) fn allows(&mut self, now: Instant, most: u32) -> bool {
         let passed = self.at.map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
         let refilled = f64::from(most) * passed.div_duration_f64(SCALING_WINDOW);
         self.taken = (self.taken - refilled).max(0.0);
         self.at = Some(now);
-        let allowed = self.taken + 1.0 <= f64::from(most);
-        if allowed {
-            self.taken += 1.0;
-        }
-        allowed
+        self.taken + 1.0 <= f64::from(most)
+    }
+
+    /// Takes one that is left.
+    pub(super) fn take(&mut self) {
+        self.taken += 1.0;
     }
 }
 
@@ -35,7 +36,10 @@ mod tests {
     #[test]
     fn a_window_has_so_many_and_refills_evenly() {
         let (mut rate, begun) = (Rate::default(), Instant::now());
-        let taken = |rate: &mut Rate, now| (0..20).filter(|_| rate.take(now, 10)).count();
+        let taken = |rate: &mut Rate, now| {
+            let mut take = || rate.allows(now, 10).then(|| rate.take());
+            (0..20).filter_map(|_| take()).count()
+        };
         assert_eq!(taken(&mut rate, begun), 10);
         assert_eq!(taken(&mut rate, begun + SCALING_WINDOW / 2), 5);
         assert_eq!(taken(&mut rate, begun + SCALING_WINDOW * 9), 10);

@@ -270,3 +270,16 @@ fn one_version_grows_only_so_fast() {
     assert!(pool.begin(&fast, Purpose::Provisioned).is_some(), "what is kept ahead is nobody's burst");
     assert!(pool.begin(&other, Purpose::Call).is_some());
 }
+
+#[test]
+fn a_version_that_may_not_grow_takes_no_room_from_others() {
+    let room = Room { scaling: 1, containers: 2, ..ROOM };
+    let mut pool = Pool::new(room, Arc::default());
+    let (fast, other) = (version(1, 100), version(2, 100));
+    let (idle, mut commands) = pool.begin(&other, Purpose::Call).unwrap();
+    pool.tell(idle, Event::Started);
+    pool.finished(idle);
+    assert!(pool.begin(&fast, Purpose::Call).is_some());
+    assert!(pool.begin(&fast, Purpose::Call).is_none(), "its rate is used up");
+    assert!(commands.try_recv().is_err(), "the other's idle container was ended for nothing");
+}
