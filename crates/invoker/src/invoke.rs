@@ -11,6 +11,7 @@ use lambent_registry::{EventSettings, Registry, Resolved, State};
 use tokio::sync::oneshot;
 
 use crate::admission::{Admission, Concurrency};
+use crate::busy_poll::BusyPoll;
 use crate::choice::Choice;
 use crate::{Error, trace};
 
@@ -113,6 +114,7 @@ pub struct Invoker {
     fleet: Arc<Fleet>,
     admission: Arc<Admission>,
     choice: Choice,
+    busy_poll: Arc<BusyPoll>,
     clock: Arc<dyn Clock>,
     draining: AtomicBool,
 }
@@ -123,6 +125,7 @@ impl Invoker {
         directory: Arc<dyn Directory>,
         fleet: Arc<Fleet>,
         limits: Concurrency,
+        busy_poll: Arc<BusyPoll>,
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Arc<Self> {
@@ -131,6 +134,7 @@ impl Invoker {
             fleet,
             admission: Admission::new(limits),
             choice: Choice::seeded(seed),
+            busy_poll,
             clock,
             draining: AtomicBool::new(false),
         })
@@ -150,7 +154,9 @@ impl Invoker {
         let call = self.call(invocation, &version, invoked_arn, (mode, log_tail), permit);
         let executed_version = version.version;
         let running = self.fleet.invoke(version, call).await?;
+        self.busy_poll.expect(self.running());
         let response = running.response.await.unwrap_or(Err(lambent_fleet::Error::Lost))?;
+        self.busy_poll.expect(self.running());
         let (error, content_type, body, stages) = match response {
             FunctionResponse::Success { content_type, body, stages } => (None, content_type, body, stages),
             FunctionResponse::FunctionError { kind, payload, stages } => {

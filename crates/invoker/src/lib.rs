@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+mod busy_poll;
 mod choice;
 mod error;
 pub mod events;
@@ -13,6 +14,7 @@ mod invoke;
 mod trace;
 
 pub use admission::{Concurrency, ThrottleReason};
+pub use busy_poll::BusyPoll;
 pub use error::Error;
 pub use invoke::{Answer, Directory, Invocation, Invoker, Mode};
 pub use lambent_fleet::{Body, ErrorKind, LogTail, Report, Stage, Stages, StreamError};

@@ -1,7 +1,8 @@
-//! The least that any server of the Runtime API can do: one thread that passes bytes between one client and one function, and looks at
-//! nothing but lengths. What a call takes through it is what the official client itself takes, on this machine, in this run.
+//! The least that any server of the Runtime API can do: one thread that passes bytes between clients and functions, and looks at
+//! nothing but lengths and whom an answer is for. What a call takes through it is what the official client itself takes, on this machine, in
+//! this run; what it does with a crowd is what the machine does with so many processes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
@@ -21,33 +22,37 @@ const MESSAGE_BYTES: usize = 64 * 1024;
 /// How often the thread looks whether it is still wanted.
 const LOOK_MILLIS: u16 = 100;
 
-/// A relay with one function.
+/// A relay and its functions.
 pub struct Relay {
     /// Where it takes calls.
     pub address: SocketAddr,
     wanted: Arc<AtomicBool>,
     thread: Option<JoinHandle<Result<()>>>,
-    _function: Process,
+    _functions: Vec<Process>,
 }
 
 impl Relay {
-    /// Starts the function's bootstrap and relays to it.
-    pub fn start(function: &Function) -> Result<Self> {
+    /// Starts the function's bootstrap so many times and relays to them.
+    pub fn start(function: &Function, times: usize) -> Result<Self> {
         let (calls, events) = (TcpListener::bind(("127.0.0.1", 0))?, TcpListener::bind(("127.0.0.1", 0))?);
         let (address, runtime_api) = (calls.local_addr()?, events.local_addr()?);
         let wanted = Arc::new(AtomicBool::new(true));
         let still = Arc::clone(&wanted);
         let thread = std::thread::spawn(move || serve(&calls, &events, &still));
-        let mut command = Command::new(function.dir.join("bootstrap"));
-        command.arg(function.handler).current_dir(&function.dir).env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string());
-        let named =
-            ["FUNCTION_NAME", "LOG_GROUP_NAME", "LOG_STREAM_NAME"].map(|name| (format!("AWS_LAMBDA_{name}"), "relay"));
-        command.envs(named).env("AWS_LAMBDA_FUNCTION_VERSION", "1").env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769");
-        command.env("_HANDLER", function.handler).env("LAMBDA_TASK_ROOT", &function.dir).env("AWS_REGION", "us-east-1");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let process = Process(command.spawn().context("cannot start the function")?);
-        Ok(Self { address, wanted, thread: Some(thread), _function: process })
+        let functions = (0..times).map(|_| run(function, runtime_api)).collect::<Result<_>>()?;
+        Ok(Self { address, wanted, thread: Some(thread), _functions: functions })
     }
+}
+
+fn run(function: &Function, runtime_api: SocketAddr) -> Result<Process> {
+    let mut command = Command::new(function.dir.join("bootstrap"));
+    command.arg(function.handler).current_dir(&function.dir).env("AWS_LAMBDA_RUNTIME_API", runtime_api.to_string());
+    let named =
+        ["FUNCTION_NAME", "LOG_GROUP_NAME", "LOG_STREAM_NAME"].map(|name| (format!("AWS_LAMBDA_{name}"), "relay"));
+    command.envs(named).env("AWS_LAMBDA_FUNCTION_VERSION", "1").env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "1769");
+    command.env("_HANDLER", function.handler).env("LAMBDA_TASK_ROOT", &function.dir).env("AWS_REGION", "us-east-1");
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    Ok(Process(command.spawn().context("cannot start the function")?))
 }
 
 impl Drop for Relay {
@@ -76,12 +81,14 @@ struct Open {
 /// What is under way.
 #[derive(Default)]
 struct State {
-    /// The caller that waits.
-    caller: Option<usize>,
-    /// The event that the function has not yet asked for.
-    event: Option<Vec<u8>>,
-    /// The poll that waits for an event.
-    poll: Option<usize>,
+    /// The last call's number.
+    number: usize,
+    /// The callers that wait, by the number of their call.
+    callers: HashMap<usize, usize>,
+    /// The events that no function has yet asked for.
+    events: VecDeque<Vec<u8>>,
+    /// The polls that wait for an event; the last that came is the first that is served.
+    polls: Vec<usize>,
 }
 
 fn serve(calls: &TcpListener, events: &TcpListener, wanted: &AtomicBool) -> Result<()> {
@@ -157,19 +164,22 @@ fn body(message: &[u8]) -> &[u8] {
 fn relay(open: &mut HashMap<usize, Open>, state: &mut State, id: usize, message: &[u8]) -> Result<()> {
     let from = open.get(&id).map(|open| open.peer);
     if from == Some(Peer::Client) {
-        state.caller = Some(id);
-        let event = answer("200 OK", EVENT_HEADERS, body(message));
-        match state.poll.take().and_then(|poll| open.get_mut(&poll)) {
+        state.number += 1;
+        state.callers.insert(state.number, id);
+        let headers = format!("Lambda-Runtime-Aws-Request-Id: {}\r\n{EVENT_HEADERS}", state.number);
+        let event = answer("200 OK", &headers, body(message));
+        match state.polls.pop().and_then(|poll| open.get_mut(&poll)) {
             Some(poll) => poll.stream.write_all(&event)?,
-            None => state.event = Some(event),
+            None => state.events.push_back(event),
         }
     } else if message.starts_with(b"GET") {
-        match (state.event.take(), open.get_mut(&id)) {
+        match (state.events.pop_front(), open.get_mut(&id)) {
             (Some(event), Some(poll)) => poll.stream.write_all(&event)?,
-            _ => state.poll = Some(id),
+            _ => state.polls.push(id),
         }
     } else {
-        if let Some(caller) = state.caller.take().and_then(|caller| open.get_mut(&caller)) {
+        let caller = number(message).and_then(|number| state.callers.remove(&number));
+        if let Some(caller) = caller.and_then(|caller| open.get_mut(&caller)) {
             caller.stream.write_all(&answer("200 OK", "", body(message)))?;
         }
         if let Some(function) = open.get_mut(&id) {
@@ -179,9 +189,14 @@ fn relay(open: &mut HashMap<usize, Open>, state: &mut State, id: usize, message:
     Ok(())
 }
 
+/// Which call an answer is for: `POST /2018-06-01/runtime/invocation/7/response`.
+fn number(message: &[u8]) -> Option<usize> {
+    let line = message.split(|byte| *byte == b'\r').next()?;
+    std::str::from_utf8(line).ok()?.split('/').rev().nth(2)?.parse().ok()
+}
+
 /// What every event of the Runtime API has.
-const EVENT_HEADERS: &str = "Lambda-Runtime-Aws-Request-Id: 8476a536-e9f4-11e8-9739-2dfe598c3fcd\r\n\
-    Lambda-Runtime-Deadline-Ms: 4102444800000\r\n\
+const EVENT_HEADERS: &str = "Lambda-Runtime-Deadline-Ms: 4102444800000\r\n\
     Lambda-Runtime-Invoked-Function-Arn: arn:aws:lambda:us-east-1:000000000000:function:relay\r\n";
 
 fn answer(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {

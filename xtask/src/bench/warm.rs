@@ -57,6 +57,8 @@ struct Case {
     relay: Alone,
     /// Lambent's calls per second for each of [`CROWDS`].
     crowds: Vec<Vec<f64>>,
+    /// The relay's, with as many functions.
+    relay_crowds: Vec<Vec<f64>>,
 }
 
 /// What one client saw of one server, turn by turn.
@@ -79,7 +81,7 @@ pub fn run(args: &WarmArgs) -> Result<()> {
             eprintln!("turn {turn} of {}: {}", args.runs, case.function.case);
             case.emulator(&Emulator::start(&emulator, &case.function)?, args.calls)?;
             case.lambent(&Lambent::start(&lambent)?, args.calls)?;
-            case.relay(&Relay::start(&case.function)?, args.calls)?;
+            case.relay(args.calls)?;
         }
     }
     let bare: Vec<Metric> = cases.iter().flat_map(Case::beside_relay).collect();
@@ -92,7 +94,8 @@ pub fn run(args: &WarmArgs) -> Result<()> {
 impl Case {
     fn new(function: Function) -> Self {
         let (lambent, emulator, relay) = Default::default();
-        Self { function, lambent, emulator, relay, crowds: vec![Vec::new(); CROWDS.len()] }
+        let crowds = vec![Vec::new(); CROWDS.len()];
+        Self { function, lambent, emulator, relay, relay_crowds: crowds.clone(), crowds }
     }
 
     fn emulator(&mut self, emulator: &Emulator, calls: usize) -> Result<()> {
@@ -101,9 +104,15 @@ impl Case {
         Ok(())
     }
 
-    fn relay(&mut self, relay: &Relay, calls: usize) -> Result<()> {
-        self.relay
-            .measure(&Target { address: relay.address, path: "/".to_owned(), key: None, asked: Asked::Answer }, calls)
+    fn relay(&mut self, calls: usize) -> Result<()> {
+        let target =
+            |relay: &Relay| Target { address: relay.address, path: "/".to_owned(), key: None, asked: Asked::Answer };
+        self.relay.measure(&target(&Relay::start(&self.function, 1)?), calls)?;
+        for (clients, rates) in CROWDS.into_iter().zip(&mut self.relay_crowds) {
+            let relay = Relay::start(&self.function, clients)?;
+            rates.push(load::throughput(&target(&relay), clients, WARM_UP, COUNTED)?);
+        }
+        Ok(())
     }
 
     fn lambent(&mut self, node: &Lambent, calls: usize) -> Result<()> {
@@ -124,11 +133,19 @@ impl Case {
     }
 
     fn beside_relay(&self) -> Vec<Metric> {
-        let metric = |name: &str, lambent: &[f64], peer: &[f64]| {
+        let metric = |name: &str, unit, lambent: &[f64], peer: &[f64]| {
             let (case, name) = (self.function.case.to_owned(), name.to_owned());
-            Metric { case, name, unit: "ms", lambent: lambent.to_vec(), peer: peer.to_vec() }
+            Metric { case, name, unit, lambent: lambent.to_vec(), peer: peer.to_vec() }
         };
-        vec![metric("p50", &self.lambent.p50, &self.relay.p50), metric("p99", &self.lambent.p99, &self.relay.p99)]
+        let mut metrics = vec![
+            metric("p50", "ms", &self.lambent.p50, &self.relay.p50),
+            metric("p99", "ms", &self.lambent.p99, &self.relay.p99),
+            metric("calls_per_second", "1/s", &self.lambent.rate, &self.relay.rate),
+        ];
+        for (clients, (lambent, relay)) in CROWDS.into_iter().zip(self.crowds.iter().zip(&self.relay_crowds)) {
+            metrics.push(metric(&format!("calls_per_second_{clients}"), "1/s", lambent, relay));
+        }
+        metrics
     }
 
     fn metrics(self) -> Vec<Metric> {
@@ -141,16 +158,12 @@ impl Case {
             peer,
         };
         let (ours, theirs) = (self.lambent, self.emulator);
-        let mut metrics = vec![
+        vec![
             metric("p50", "ms", ours.p50, theirs.p50),
             metric("p99", "ms", ours.p99, theirs.p99),
             metric("calls_per_second", "1/s", ours.rate, theirs.rate),
-        ];
-        for (clients, lambent) in CROWDS.into_iter().zip(self.crowds) {
-            metrics.push(metric(&format!("calls_per_second_{clients}"), "1/s", lambent, Vec::new()));
-        }
-        metrics.push(metric("resident_memory", "MiB", ours.memory, theirs.memory));
-        metrics
+            metric("resident_memory", "MiB", ours.memory, theirs.memory),
+        ]
     }
 }
 

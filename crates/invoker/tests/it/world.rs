@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lambent_fleet::{Fleet, FleetConfig};
-use lambent_invoker::{Concurrency, Directory, Invocation, Invoker, LogTail, Mode};
+use lambent_invoker::{BusyPoll, Concurrency, Directory, Invocation, Invoker, LogTail, Mode};
 use lambent_model::function::{CodeRef, LogFormat, Logging, Network, Provided, Runtime, TracingMode};
 use lambent_model::{FunctionArn, FunctionVersion, Qualifier, Region, SystemClock, Version, limits};
 use lambent_registry::{EventSettings, Resolved, State};
@@ -77,7 +77,8 @@ impl World {
         };
         let one =
             Arc::new(One { resolved: Mutex::new(resolved), events: Mutex::new(events), reserved: AtomicU32::new(0) });
-        let invoker = Invoker::new(one.clone(), fleet.clone(), Concurrency::default(), Arc::new(SystemClock), 7);
+        let invoker =
+            Invoker::new(one.clone(), fleet.clone(), Concurrency::default(), BusyPoll::off(), Arc::new(SystemClock), 7);
         Some(Self { invoker, fleet, one, _directory: directory })
     }
 

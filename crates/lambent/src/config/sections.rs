@@ -21,6 +21,7 @@ pub const DEFAULT_SERVE_DIR: &str = "/var/lib/lambent";
 /// State of a node to play with.
 pub const DEFAULT_DEMO_DIR: &str = "./.lambent";
 /// How long running calls may go on once the node was told to stop.
+const DEFAULT_BUSY_POLL: Duration = Duration::from_micros(100);
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// How often log events beyond their retention are deleted.
 const DEFAULT_EXPIRE_EVERY: Duration = Duration::from_secs(600);
@@ -115,6 +116,9 @@ pub struct Fleet {
     pub scaling: u32,
     /// `patience`: how long a call waits on a node that is full before its caller is throttled. Default 5s. Since 0.2.
     pub patience: Duration,
+    /// `busy_poll`: how long the node looks for the next message of a call that runs alone before it sleeps. 0s saves processor time,
+    /// at 20 to 60 microseconds a call. Only on nodes with one thread of their own (two or three processors). Default 100us. Since 0.2.
+    pub busy_poll: Duration,
 }
 
 /// `[pool]`: instances made ahead of calls. A kind is an interpreter (for Node.js: with a memory size), or `provided`.
@@ -224,6 +228,7 @@ impl Config {
                 memory_mib: reader.value("fleet.memory_mib", fleet.memory_mib)?,
                 scaling: reader.value("fleet.scaling", fleet.scaling)?,
                 patience: duration(reader, "fleet.patience", fleet.room_patience)?,
+                busy_poll: duration(reader, "fleet.busy_poll", DEFAULT_BUSY_POLL)?,
             },
             pool: {
                 let defaults = fleet.pool;

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lambent_fleet::{Fleet, FleetConfig, PoolConfig};
 use lambent_invoker::events::{Aws, Delays, Events, LocalUrls, Options};
-use lambent_invoker::{Concurrency, Invoker};
+use lambent_invoker::{BusyPoll, Concurrency, Invoker};
 use lambent_model::{Clock, SystemClock, limits};
 use lambent_policy::keys::Keys;
 use lambent_policy::sigv4::Verifier;
@@ -85,7 +85,8 @@ impl Node {
         );
         let registry = registry.await.context("cannot open the control plane")?;
         let limits = Concurrency { account: config.fleet.concurrency };
-        let invoker = Invoker::new(registry.clone(), fleet.clone(), limits, clock.clone(), seed());
+        let busy_poll = busy_poll(config);
+        let invoker = Invoker::new(registry.clone(), fleet.clone(), limits, busy_poll.clone(), clock.clone(), seed());
         let events = Events::start(
             store.events.clone(),
             registry.clone(),
@@ -147,6 +148,7 @@ impl Node {
             stop.clone().cancelled_owned(),
             grace,
         ));
+        background.spawn(until(stop.clone(), busy_poll.run()));
         background.spawn(until(stop.clone(), expire_logs(store.logs.clone(), config.logs.expire_every, clock)));
         background.spawn(until(stop.clone(), Telemetry::upkeep(telemetry.recorder())));
         // Not in the way of the start; a function that needs an interpreter waits for this.
@@ -199,6 +201,12 @@ async fn open_store_bounded(dir: &Path, events: Bounds) -> Result<Embedded> {
             }
         }
     }
+}
+
+/// Looking for messages helps where one thread does all of the node's work; with more of them it would keep a processor and see nothing.
+fn busy_poll(config: &Config) -> Arc<BusyPoll> {
+    let alone = tokio::runtime::Handle::current().metrics().num_workers() == 1;
+    if !alone { BusyPoll::off() } else { BusyPoll::new(config.fleet.busy_poll, 1) }
 }
 
 fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfig {
