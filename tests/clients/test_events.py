@@ -1,6 +1,7 @@
 """Asynchronous invocation: events, their configuration, retries, destinations, dead letters, and what a crash leaves."""
 
 import contextlib
+import hashlib
 import http.server
 import json
 import random
@@ -310,6 +311,30 @@ def test_functions_that_call_each_other_without_end_are_stopped(node, client):
     while "requestPayload" in shown:
         shown, depth = shown["requestPayload"], depth + 1
     assert depth == 32, "sixteen times each"
+
+
+def test_a_synchronous_call_adds_to_the_chain_that_it_is_part_of(node, client):
+    name = node.create({"app.py": CODE})
+    arn = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:{name}"
+    hashed = hashlib.sha256(arn.encode()).hexdigest()[:8]
+
+    def call(lineage):
+        def add(request, **_):
+            request.headers["X-Amzn-Trace-Id"] = f"Root=1-5759e988-bd862e3fe1be46a994272793{lineage}"
+
+        client.meta.events.register("before-sign.lambda.Invoke", add)
+        try:
+            return client.invoke(FunctionName=name, Payload=json.dumps({"n": 1}))
+        finally:
+            client.meta.events.unregister("before-sign.lambda.Invoke", add)
+
+    passed = call(f";Lineage=1:{hashed}:3")["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"]
+    assert passed.endswith(f"Lineage=1:{hashed}:4")
+    with pytest.raises(client.exceptions.RecursiveInvocationException, match="recursive loop"):
+        call(f";Lineage=1:{hashed}:15")
+    client.put_function_recursion_config(FunctionName=name, RecursiveLoop="Allow")
+    assert call(f";Lineage=1:{hashed}:15")["StatusCode"] == 200
+    assert "Lineage" not in call("")["ResponseMetadata"]["HTTPHeaders"]["x-amzn-trace-id"]
 
 
 def test_a_function_that_is_turned_off_gets_no_events(node, client):

@@ -191,7 +191,7 @@ mod tests {
     fn every_error_has_awss_code_status_and_retryability() {
         let text = || "text".to_owned();
         let throttled = lambent_invoker::ThrottleReason::ConcurrentInvocationLimitExceeded;
-        let failures: [(Failure, &str, u16, bool); 26] = [
+        let failures: [(Failure, &str, u16, bool); 27] = [
             (Registry::InvalidParameterValue(text()).into(), "InvalidParameterValueException", 400, false),
             (Registry::Validation(text()).into(), "ValidationException", 400, false),
             (Registry::ResourceNotFound(text()).into(), "ResourceNotFoundException", 404, false),
@@ -219,6 +219,7 @@ mod tests {
             (lambent_invoker::Error::Throttled { reason: throttled }.into(), "TooManyRequestsException", 429, true),
             (lambent_invoker::Error::TooLarge { limit: 1 }.into(), "RequestEntityTooLargeException", 413, false),
             (lambent_invoker::Error::QueueFull.into(), "TooManyRequestsException", 429, true),
+            (lambent_invoker::Error::Recursive.into(), "RecursiveInvocationException", 400, false),
             (Failure::event_too_large(1), "RequestEntityTooLargeException", 413, false),
             (lambent_invoker::Error::ShuttingDown.into(), "ServiceException", 503, true),
             (

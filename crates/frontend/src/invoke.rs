@@ -59,6 +59,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
     let log_tail = if text("LogType") == Some("Tail") { LogTail::Tail } else { LogTail::None };
     let payload = payload(incoming.body)?;
     let trace = trace(incoming.headers, incoming.id, service.parts.clock.now());
+    let trace = service.parts.events.pass(&function, qualifier.as_ref(), trace)?;
     let answer = service
         .parts
         .invoker

@@ -4,6 +4,10 @@ use lambent_registry::State;
 
 use crate::ThrottleReason;
 
+/// What AWS says of a loop that it has stopped.
+pub(crate) const LOOP: &str = "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped \
+     your function's invocation.";
+
 /// An invocation that did not run. Each variant is one AWS error ([`Error::code`], [`Error::status`]); `Display` is AWS's message.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -33,6 +37,9 @@ pub enum Error {
     /// The queue of events has no room left for this function.
     #[error("Rate Exceeded.")]
     QueueFull,
+    /// The call is part of an event's chain that has come back to the function too often.
+    #[error("{LOOP}")]
+    Recursive,
     /// Events cannot be kept, or read. Calling again is safe.
     #[error("The AWS Lambda service encountered an internal error: {0}.")]
     Store(#[source] lambent_store::Error),
@@ -67,6 +74,7 @@ impl Error {
         match self {
             Self::Resolve(error) => error.code(),
             Self::NotReady { .. } => "ResourceConflictException",
+            Self::Recursive => "RecursiveInvocationException",
             Self::Throttled { .. } | Self::QueueFull => "TooManyRequestsException",
             Self::TooLarge { .. } => "RequestEntityTooLargeException",
             Self::NoRuntime { .. } => "InvalidRuntimeException",
@@ -84,7 +92,7 @@ impl Error {
             Self::Throttled { .. } | Self::QueueFull => 429,
             Self::TooLarge { .. } => 413,
             Self::NoRuntime { .. } => 502,
-            Self::SnapStart { .. } => 400,
+            Self::SnapStart { .. } | Self::Recursive => 400,
             Self::SnapStartTimeout => 408,
             Self::Service(_) | Self::Store(_) => 500,
             Self::ShuttingDown => 503,

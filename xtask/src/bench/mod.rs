@@ -5,6 +5,7 @@ mod cold;
 mod density;
 mod enqueue;
 pub mod install;
+mod jetstream;
 pub mod load;
 mod relay;
 pub mod report;
@@ -31,7 +32,7 @@ enum Bench {
     Cold(cold::ColdArgs),
     /// Many requests at once to a function that has no container, and what another function's callers see of it.
     Burst(burst::BurstArgs),
-    /// Keeping events, beside Redis and SQLite.
+    /// Keeping events, beside Redis, JetStream and SQLite; what a backlog costs; how soon an event starts.
     Enqueue(enqueue::EnqueueArgs),
     /// Idle Python containers per GiB, beside idle emulators.
     Density(density::DensityArgs),

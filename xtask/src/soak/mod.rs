@@ -9,6 +9,7 @@ mod kills;
 mod plot;
 mod pools;
 pub mod procs;
+pub mod receiver;
 mod verdict;
 
 use anyhow::Result;

@@ -24,6 +24,7 @@ use super::event::{Call, Meta, Parcel, Task};
 use super::lineage;
 use super::record::Response;
 use super::step::{self, Delays, End, Now, Outcome, expiry};
+use crate::error::LOOP;
 use crate::{Answer, Directory, Error, Invocation, Invoker, Mode};
 
 /// How long a lease is good for.
@@ -284,11 +285,7 @@ fn refusal(meta: &Meta, call: &Call, settings: &EventSettings, visits: u32, now:
     if visits > limits::RECURSION && !settings.allows_loops {
         let FunctionArn { name, .. } = &call.function;
         metrics::counter!("lambent_recursive_events_total", "function" => name.to_string()).increment(1);
-        let reason =
-            "Lambda has detected your function being invoked in a recursive loop with other AWS resources and \
-                      stopped your function's invocation."
-                .to_owned();
-        return Some(Outcome::Never { status: 400, reason });
+        return Some(Outcome::Never { status: 400, reason: LOOP.to_owned() });
     }
     None
 }
@@ -298,7 +295,7 @@ fn refused(error: &Error) -> Outcome {
     match error {
         Error::ShuttingDown => Outcome::Stopping,
         Error::Resolve(error) if error.status() == 404 => Outcome::Gone { reason },
-        Error::TooLarge { .. } => Outcome::Never { status, reason },
+        Error::TooLarge { .. } | Error::Recursive => Outcome::Never { status, reason },
         // A function that is being prepared, or a runtime that an operator may still install.
         Error::NotReady { .. } | Error::NoRuntime { .. } | Error::Throttled { .. } | Error::QueueFull => {
             Outcome::Later { status, reason }

@@ -2,6 +2,7 @@
 //!
 //! Each function that an event passes is in it with the number of times that the chain has come back to it. The header reaches
 //! the function's environment, the SDKs send it on with what the function calls, and so it comes back when the chain does. The leading
+//! A synchronous call adds to it as well, where it is part of such a chain; one that is not begins none. The leading
 //! `1` is the format; a lineage of another is begun anew.
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -11,6 +12,11 @@ const FIELD: &str = "Lineage=";
 const FORMAT: &str = "1:";
 /// Functions that are remembered of a chain; of a longer one those passed first are forgotten.
 const MOST: usize = 32;
+
+/// Whether a call is part of an event's chain.
+pub(crate) fn is_in(trace: &str) -> bool {
+    trace.contains(FIELD)
+}
 
 /// The header for a run of `function`, and how often the chain has come to it, this time included.
 pub(crate) fn enter(trace: Option<&str>, function: &FunctionArn) -> (String, u32) {

@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use lambent_model::{Clock, FunctionArn, Qualifier, RequestId, limits};
 use lambent_registry::State;
 use lambent_store::EventQueue;
@@ -37,6 +37,10 @@ use event::{Call, Meta, Task};
 pub use look::{Filter, NotRetried, Shown};
 pub use step::Delays;
 
+/// How often, and how much of, what is buried is looked through.
+const EXPIRE_EVERY: Duration = Duration::from_secs(60);
+const EXPIRE_AT_ONCE: usize = 1_000;
+
 /// How events are run.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -48,11 +52,35 @@ pub struct Options {
     pub aws: Aws,
     /// Whether HTTP destinations may be on this machine.
     pub local_urls: LocalUrls,
+    /// How long what is buried is kept.
+    pub buried: Retention,
+}
+
+/// What is kept of what is buried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// For so long.
+    pub age: Duration,
+    /// So many in each of an account's queues.
+    pub most: u64,
+}
+
+impl Default for Retention {
+    /// Two weeks, the longest that SQS keeps a message; a hundred thousand.
+    fn default() -> Self {
+        Self { age: Duration::from_secs(14 * 24 * 3_600), most: 100_000 }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { delays: Delays::default(), places: 256, aws: Aws::default(), local_urls: LocalUrls::default() }
+        Self {
+            delays: Delays::default(),
+            places: 256,
+            aws: Aws::default(),
+            local_urls: LocalUrls::default(),
+            buried: Retention::default(),
+        }
     }
 }
 
@@ -109,6 +137,7 @@ impl Events {
             places: options.places,
         };
         tasks.spawn(dispatch::run(Arc::new(parts), stop.clone()));
+        tasks.spawn(stop.clone().run_until_cancelled_owned(expire(queue.clone(), clock.clone(), options.buried)));
         Ok(Arc::new(Self { queue, directory, clock, stop, tasks }))
     }
 
@@ -139,6 +168,20 @@ impl Events {
         kept.map(drop).map_err(Error::from)
     }
 
+    /// The trace of a synchronous call: where it is part of an event's chain it adds to that, and is refused in a loop.
+    pub fn pass(&self, function: &FunctionArn, qualifier: Option<&Qualifier>, trace: String) -> Result<String, Error> {
+        if !lineage::is_in(&trace) {
+            return Ok(trace);
+        }
+        let (trace, visits) = lineage::enter(Some(&trace), function);
+        let may_loop = || self.directory.event_settings(function, qualifier).is_ok_and(|settings| settings.allows_loops);
+        if visits > limits::RECURSION && !may_loop() {
+            metrics::counter!("lambent_recursive_events_total", "function" => function.name.to_string()).increment(1);
+            return Err(Error::Recursive);
+        }
+        Ok(trace)
+    }
+
     /// Leases nothing more, and waits, at most `grace`, for what is out. What does not end is run again at the next start.
     pub async fn stop(&self, grace: Duration) {
         self.stop.cancel();
@@ -148,6 +191,29 @@ impl Events {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+}
+
+/// Forgets, now and then, what has been buried for too long.
+async fn expire(queue: Arc<dyn EventQueue>, clock: Arc<dyn Clock>, buried: Retention) {
+    let mut tick = tokio::time::interval(EXPIRE_EVERY);
+    let age = SignedDuration::try_from(buried.age).unwrap_or(SignedDuration::MAX);
+    loop {
+        tick.tick().await;
+        let before = clock.now().checked_sub(age).unwrap_or(Timestamp::MIN);
+        loop {
+            match queue.expire(before, buried.most, EXPIRE_AT_ONCE).await {
+                Ok(0) => break,
+                Ok(count) => {
+                    metrics::counter!("lambent_events_total", "outcome" => "expired").increment(count);
+                    tracing::info!(count, "forgot what was buried for too long");
+                }
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "buried events cannot be forgotten");
+                    break;
+                }
+            }
+        }
     }
 }
 

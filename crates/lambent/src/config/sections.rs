@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use lambent_fleet::FleetConfig;
+use lambent_invoker::events::Retention;
 use lambent_model::{AccountId, Region, limits};
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +157,10 @@ pub struct Events {
     pub most: u64,
     /// `most_mib`: bytes of them. Default 16384. Since 0.2.
     pub most_mib: u64,
+    /// `keep_buried`: how long dead letters and messages of built-in queues are kept. Default 336h, two weeks. Since 0.2.
+    pub keep_buried: Duration,
+    /// `keep_buried_most`: how many of them in each of an account's queues; the oldest go first. Default 100000. Since 0.2.
+    pub keep_buried_most: u64,
     /// `local_urls`: whether HTTP destinations may be on this machine. Then whoever may configure a function reaches what listens only
     /// here. Default false. Since 0.2.
     pub local_urls: bool,
@@ -249,6 +254,8 @@ impl Config {
                 places: reader.value("events.places", DEFAULT_PLACES)?,
                 most: reader.value("events.most", DEFAULT_EVENTS)?,
                 most_mib: reader.value("events.most_mib", DEFAULT_EVENTS_MIB)?,
+                keep_buried: duration(reader, "events.keep_buried", Retention::default().age)?,
+                keep_buried_most: reader.value("events.keep_buried_most", Retention::default().most)?,
                 local_urls: reader.value("events.local_urls", false)?,
             },
             logs: Logs {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lambent_fleet::{Fleet, FleetConfig, PoolConfig};
-use lambent_invoker::events::{Aws, Delays, Events, LocalUrls, Options};
+use lambent_invoker::events::{Aws, Delays, Events, LocalUrls, Options, Retention};
 use lambent_invoker::{BusyPoll, Concurrency, Invoker};
 use lambent_model::{Clock, SystemClock, limits};
 use lambent_policy::keys::Keys;
@@ -245,6 +245,7 @@ fn event_options(config: &Config, env: &dyn Env) -> Options {
         delays: Delays { retry: events.retry_delay, ..Delays::default() },
         places: events.places,
         aws: Aws { endpoint: config.aws.endpoint.clone(), credentials: aws_credentials(config, env) },
+        buried: Retention { age: events.keep_buried, most: events.keep_buried_most },
         local_urls: if events.local_urls { LocalUrls::Allow } else { LocalUrls::Deny },
     }
 }

@@ -221,7 +221,7 @@ pub struct Kept {
     pub status: Status,
     /// When it was enqueued.
     pub enqueued: Timestamp,
-    /// Not leased before.
+    /// Not leased before; of a buried one: when it was buried.
     pub due: Timestamp,
     /// When it must start at the latest.
     pub latest_start: Timestamp,
@@ -274,6 +274,10 @@ pub trait EventQueue: Send + Sync + 'static {
 
     /// Forgets events; a lease on one is no right any more. Returns how many there were.
     async fn forget(&self, ids: Vec<EventId>) -> Result<u64, Error>;
+
+    /// Forgets, of what is buried, what has been there since before `before`, and of each account's queue what came before the newest `most`;
+    /// at most `limit` of them. Returns how many there were.
+    async fn expire(&self, before: Timestamp, most: u64, limit: usize) -> Result<u64, Error>;
 
     /// Names of the queues that hold buried events of an account, and how many.
     async fn queues(&self, account: &str) -> Result<Vec<(String, u64)>, Error>;

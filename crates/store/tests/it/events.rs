@@ -364,6 +364,30 @@ impl History {
     }
 }
 
+async fn what_is_buried_expires_by_age_and_number<B: Backend>() {
+    let dir = tempfile::tempdir().unwrap();
+    let ports = B::open(dir.path());
+    let queue = &*ports.events;
+    let ids = queue.enqueue((1..=3).map(|key| event("x", key)).collect(), at(0)).await.unwrap();
+    for (event, when) in queue.lease(wish(0)).await.unwrap().events.iter().zip([1, 5, 9]) {
+        let bury = Settlement::Bury { queue: "dead".to_owned(), reason: "why".to_owned(), meta: Bytes::new() };
+        assert!(queue.settle(event.lease, bury, at(when)).await.unwrap());
+    }
+    queue.enqueue(vec![buried("other", 4), event("x", 5)], at(0)).await.unwrap();
+    // A retried one is buried no more, whatever its age.
+    assert!(queue.revise(ids[0], at(1), at(0), Bytes::new()).await.unwrap());
+    assert_eq!(queue.expire(at(0), 100, 9).await.unwrap(), 0);
+    assert_eq!(queue.expire(at(6), 100, 9).await.unwrap(), 2, "2, since 5 s; 4, since its beginning");
+    assert_eq!(all(queue, Some("dead")).await, [3]);
+    queue.enqueue((6..=9).map(|key| buried("dead", key)).collect(), at(20)).await.unwrap();
+    assert_eq!(queue.expire(at(0), 2, 2).await.unwrap(), 2);
+    assert_eq!(queue.expire(at(0), 2, 2).await.unwrap(), 1);
+    assert_eq!(queue.expire(at(0), 2, 2).await.unwrap(), 0);
+    assert_eq!(all(queue, Some("dead")).await, [8, 9]);
+    assert_eq!(all(queue, None).await, [1, 5]);
+    assert_eq!(queue.depth().await.unwrap().buried, 2);
+}
+
 fn event_or_buried(dice: &mut Dice, key: u64) -> NewEvent {
     if dice.roll(2) == 0 { event("x", key) } else { buried("dead", key) }
 }
@@ -410,5 +434,6 @@ crate::each_backend!(
     whoever_waits_is_told,
     pages_show_every_event_once,
     every_step_survives_a_crash,
+    what_is_buried_expires_by_age_and_number,
     no_history_loses_or_doubles_an_event,
 );

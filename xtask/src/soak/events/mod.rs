@@ -8,7 +8,6 @@
 //! a run, or a delivery, and the commit of that.
 
 mod harm;
-mod receiver;
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
@@ -25,12 +24,12 @@ use serde_json::{Value, json};
 
 use super::functions;
 use super::harm::Chance;
+use super::receiver::Receiver;
 use crate::api::{self, Api, zip};
 use crate::bench::install;
 use crate::bench::servers::Lambent;
 use crate::run;
 use harm::{Disk, Kind};
-use receiver::Receiver;
 
 /// How to run it.
 #[derive(clap::Args)]

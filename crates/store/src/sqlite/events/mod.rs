@@ -53,8 +53,16 @@ enum Request {
     Renew { leases: Vec<Lease>, until: i64, reply: Reply<Vec<bool>> },
     Settle { lease: Lease, settlement: Settlement, now: i64, reply: Reply<bool> },
     Revise { id: u64, due: i64, latest: i64, meta: Bytes, reply: Reply<bool> },
-    Forget { ids: Vec<EventId>, reply: Reply<u64> },
+    Forget { ids: Vec<EventId>, of: Of, reply: Reply<u64> },
     Depth { reply: Reply<Depth> },
+}
+
+/// Which events are to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Of {
+    All,
+    /// Those that are buried, still.
+    Buried,
 }
 
 impl Events {
@@ -133,7 +141,15 @@ impl queue::EventQueue for Events {
     }
 
     async fn forget(&self, ids: Vec<EventId>) -> Result<u64, Error> {
-        self.ask(|reply| Request::Forget { ids, reply }).await
+        self.ask(|reply| Request::Forget { ids, of: Of::All, reply }).await
+    }
+
+    async fn expire(&self, before: Timestamp, most: u64, limit: usize) -> Result<u64, Error> {
+        let ids = self.read(move |db| read::expired(db, before.as_microsecond(), most, limit)).await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        self.ask(|reply| Request::Forget { ids, of: Of::Buried, reply }).await
     }
 
     async fn queues(&self, account: &str) -> Result<Vec<(String, u64)>, Error> {

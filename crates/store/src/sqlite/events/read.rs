@@ -62,6 +62,31 @@ pub(super) fn get(db: &Connection, id: u64) -> rusqlite::Result<Option<(Kept, By
     db.prepare_cached(&text)?.query_row([id], read).optional()
 }
 
+pub(super) fn expired(db: &Connection, before: i64, most: u64, limit: usize) -> rusqlite::Result<Vec<EventId>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut ids: Vec<EventId> = db
+        .prepare_cached("SELECT id FROM event WHERE queue IS NOT NULL AND due < ?1 LIMIT ?2")?
+        .query_map([before, limit], |row| row.get(0).map(EventId))?
+        .collect::<rusqlite::Result<_>>()?;
+    let full: Vec<(String, String, u64)> = db
+        .prepare_cached(
+            "SELECT queue, account, count(*) FROM event WHERE queue IS NOT NULL GROUP BY queue, account HAVING count(*) > ?1",
+        )?
+        .query_map([most], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (queue, account, count) in full {
+        let beyond = i64::try_from(count - most).unwrap_or(i64::MAX).min(limit);
+        let mut oldest =
+            db.prepare_cached("SELECT id FROM event WHERE queue = ?1 AND account = ?2 ORDER BY id LIMIT ?3")?;
+        let found = oldest.query_map((queue, account, beyond), |row| row.get(0).map(EventId))?;
+        ids.extend(found.collect::<rusqlite::Result<Vec<_>>>()?);
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    ids.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok(ids)
+}
+
 pub(super) fn queues(db: &Connection, account: &str) -> rusqlite::Result<Vec<(String, u64)>> {
     db.prepare_cached(
         "SELECT queue, count(*) FROM event WHERE queue IS NOT NULL AND account = ?1 GROUP BY queue ORDER BY queue",

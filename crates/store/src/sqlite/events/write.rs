@@ -6,7 +6,7 @@ use tokio::sync::watch;
 
 use super::super::doubt::Doubt;
 use super::super::sql;
-use super::{Reply, Request, time};
+use super::{Of, Reply, Request, time};
 use crate::Error;
 use crate::queue::{Batch, Bounds, Depth, EventId, Lease, Leased, NewEvent, Order, Place, Settlement, Take, Wish};
 
@@ -203,9 +203,12 @@ impl Keeper {
                 let is_free = !self.order.is_leased(*id);
                 Ok(Answer::Flag(is_free && revise(db, *id, (*due, *latest), meta, changes)?))
             }
-            Request::Forget { ids, .. } => {
+            Request::Forget { ids, of, .. } => {
                 let mut count = 0;
                 for id in ids {
+                    if *of == Of::Buried && !is_buried(db, id.0)? {
+                        continue;
+                    }
                     count += u64::from(delete(db, id.0, changes)?.is_some());
                 }
                 Ok(Answer::Count(count))
@@ -332,9 +335,10 @@ fn settle(
         }
         Settlement::Bury { queue, reason, meta } => {
             let text =
-                "UPDATE event SET queue = ?2, reason = ?3, meta = ?4 WHERE id = ?1 RETURNING latest, length(payload)";
+                "UPDATE event SET queue = ?2, reason = ?3, meta = ?4, due = ?5 WHERE id = ?1 \
+                 RETURNING latest, length(payload)";
             let mut bury = db.prepare_cached(text)?;
-            let left = bury.query_row(params![id, queue, reason, meta.as_ref()], two).optional()?;
+            let left = bury.query_row(params![id, queue, reason, meta.as_ref(), now], two).optional()?;
             let Some((_, payload)) = left else { return Ok(false) };
             db.prepare_cached("UPDATE lease SET held = 0 WHERE id = ?1")?.execute([id])?;
             changes.push(Change::Remove { id });
@@ -383,6 +387,11 @@ fn revise(
         changes.push(Change::PutOff { id, due, latest, bytes });
     }
     Ok(true)
+}
+
+fn is_buried(db: &Transaction<'_>, id: u64) -> rusqlite::Result<bool> {
+    let text = "SELECT queue IS NOT NULL FROM event WHERE id = ?1";
+    Ok(db.prepare_cached(text)?.query_row([id], |row| row.get(0)).optional()?.unwrap_or(false))
 }
 
 /// Deletes an event; none where there is none.
