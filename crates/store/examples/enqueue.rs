@@ -33,7 +33,12 @@ fn main() -> Outcome<()> {
         }
         ["lease", dir, clients, backlog] => lease(Path::new(dir), clients.parse()?, backlog.parse()?)?,
         ["insert", dir, seconds] => insert(Path::new(dir), seconds.parse()?)?,
-        _ => return Err("usage: enqueue queue DIR CLIENTS SECONDS BACKLOG | lease DIR CLIENTS BACKLOG | insert DIR SECONDS".into()),
+        _ => {
+            return Err(
+                "usage: enqueue queue DIR CLIENTS SECONDS BACKLOG | lease DIR CLIENTS BACKLOG | insert DIR SECONDS"
+                    .into(),
+            );
+        }
     };
     println!("{rate:.0}");
     Ok(())

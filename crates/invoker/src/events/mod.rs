@@ -174,7 +174,8 @@ impl Events {
             return Ok(trace);
         }
         let (trace, visits) = lineage::enter(Some(&trace), function);
-        let may_loop = || self.directory.event_settings(function, qualifier).is_ok_and(|settings| settings.allows_loops);
+        let may_loop =
+            || self.directory.event_settings(function, qualifier).is_ok_and(|settings| settings.allows_loops);
         if visits > limits::RECURSION && !may_loop() {
             metrics::counter!("lambent_recursive_events_total", "function" => function.name.to_string()).increment(1);
             return Err(Error::Recursive);

@@ -334,8 +334,7 @@ fn settle(
             Ok(true)
         }
         Settlement::Bury { queue, reason, meta } => {
-            let text =
-                "UPDATE event SET queue = ?2, reason = ?3, meta = ?4, due = ?5 WHERE id = ?1 \
+            let text = "UPDATE event SET queue = ?2, reason = ?3, meta = ?4, due = ?5 WHERE id = ?1 \
                  RETURNING latest, length(payload)";
             let mut bury = db.prepare_cached(text)?;
             let left = bury.query_row(params![id, queue, reason, meta.as_ref(), now], two).optional()?;
