@@ -35,7 +35,8 @@ def go_aside():
         if child >= _LEAST_PID:
             break
     if os.WIFSIGNALED(last):
-        signal.signal(os.WTERMSIG(last), signal.SIG_DFL)
+        with contextlib.suppress(OSError):  # SIGKILL has no action to be set
+            signal.signal(os.WTERMSIG(last), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(last))
     os._exit(os.WEXITSTATUS(last))
 
