@@ -5,7 +5,8 @@
 
 const loop = require('./lambent/loop.cjs');
 
-if (process.env._LAMBENT_ORDER_FD !== undefined) {
-    require('./lambent/waiting.cjs').takeOrder();
+if (process.env._LAMBENT_ORDER_FD === undefined) {
+    loop.main();
+} else {
+    require('./lambent/waiting.cjs').takeOrder(loop.legacy).then(loop.main);
 }
-loop.main();

@@ -17,9 +17,14 @@ function reset() {
     set(() => {});
 }
 
+/** As if nobody had ever set any. */
+function forget() {
+    delete globalThis[LISTENER];
+}
+
 function listen() {
     reset();
     process.on('beforeExit', () => globalThis[LISTENER]());
 }
 
-module.exports = { listen, reset, set };
+module.exports = { forget, listen, reset, set };

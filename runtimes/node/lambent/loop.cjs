@@ -16,6 +16,7 @@
  *     idle       what to do when the event loop has nothing left
  *     store      `awslambda.InvokeStore`
  *     waiting    a process that is started before it is known which function it serves
+ *     rehearsal  what such a process does once for nobody, so that it is quick when it is told
  */
 
 const { Client } = require('./client.cjs');
@@ -100,4 +101,4 @@ function reportUncaught(client) {
     });
 }
 
-module.exports = { main };
+module.exports = { legacy, main };

@@ -10,21 +10,53 @@
 
 const fs = require('node:fs');
 const Module = require('node:module');
+const { rehearse } = require('./rehearsal.cjs');
 
 // Node's own modules that AWS's SDK and most clients load; they take longer to load than a handler to run.
-const PRELOADED = ['http', 'https', 'crypto', 'url', 'zlib', 'stream', 'util', 'dns', 'tls', 'os', 'timers/promises'];
+const PRELOADED = [
+    'async_hooks',
+    'child_process',
+    'crypto',
+    'dns',
+    'http',
+    'http2',
+    'https',
+    'os',
+    'perf_hooks',
+    'stream',
+    'timers/promises',
+    'tls',
+    'url',
+    'util',
+    'zlib',
+];
 // Descriptors of this process that stay its own whatever the order says.
 const OWN = ['_LAMBDA_TELEMETRY_LOG_FD'];
 
 /** Waits for the order, without an event loop: nothing else happens meanwhile. */
-function takeOrder() {
+async function takeOrder(legacy) {
     const descriptor = Number(process.env._LAMBENT_ORDER_FD);
-    PRELOADED.forEach((name) => require(`node:${name}`));
+    await prepare(legacy);
     const text = fs.readFileSync(descriptor, 'utf8');
     fs.closeSync(descriptor);
     if (text === '') {
         process.exit(0);
     }
+    obey(text);
+}
+
+/** Does beforehand what does not depend on the order. */
+async function prepare(legacy) {
+    PRELOADED.forEach((name) => require(`node:${name}`));
+    try {
+        obey(JSON.stringify({ env: process.env, cwd: process.cwd() }));
+        await rehearse(legacy);
+    } catch {
+        // The start itself will say so.
+    }
+}
+
+function obey(text) {
     const { env, cwd } = JSON.parse(text);
     setEnvironment(env);
     process.chdir(cwd);

@@ -22,3 +22,25 @@ test('what was ordered is all that is found', async () => {
         assert.deepEqual(found, { away: true });
     });
 });
+
+test('nothing is left of what was rehearsed', async () => {
+    const files = {
+        'app.js': `const modules = Object.values(require.cache);
+            exports.handler = async () => ({
+                known: Object.keys(require.cache).filter((file) => file.includes('rehearsed')),
+                children: modules.flatMap((one) => one.children).filter((one) => one.id.includes('rehearsed')).length,
+                argv: process.argv.length, at: module.id });`,
+    };
+    await runtime({ files }, async ({ invoke }) => {
+        const found = JSON.parse((await invoke(1)).body);
+        assert.deepEqual(found, { known: [], children: 0, argv: 2, at: found.at });
+        assert.ok(found.at.endsWith('app.js'));
+    });
+});
+
+test('a function in an ES module is found in a process that has loaded one before', async () => {
+    const files = { 'app.mjs': 'export const handler = async () => import.meta.url;' };
+    await runtime({ files }, async ({ invoke }) => {
+        assert.ok(JSON.parse((await invoke(1)).body).endsWith('/app.mjs'));
+    });
+});

@@ -1,0 +1,3 @@
+'use strict';
+// The handler of a rehearsal (rehearsal.cjs).
+exports.handler = async () => null;
