@@ -377,14 +377,21 @@ impl Host {
     pub fn call(&self, request: Request) -> Result<Answer, Box<Request>> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let events = Arc::new(Events::default());
-        {
+        let others = {
             let mut calls = self.shared.calls();
             if calls.ended {
                 return Err(Box::new(request));
             }
             calls.waiting.insert(id, Arc::clone(&events));
-        }
-        if let Err(error) = self.shared.sender.send(Kind::Call, id, &request.head(), &request.event) {
+            calls.waiting.len() - 1
+        };
+        let (sender, head) = (&self.shared.sender, request.head());
+        // One that comes alone is not kept waiting for others.
+        let sent = match others {
+            0 => sender.send(Kind::Call, id, &head, &request.event),
+            _ => sender.gather(Kind::Call, id, &head, &request.event),
+        };
+        if let Err(error) = sent {
             self.shared.calls().waiting.remove(&id);
             tracing::debug!(host = %self.shared.id, %error, "a wasm host takes no call");
             return Err(Box::new(request));

@@ -6,7 +6,8 @@
 //!
 //! What happens once a function (loading it) is JSON; what happens every call is laid out by hand, and payloads are never copied into
 //! documents. A sender writes at once where the socket takes it, and leaves the rest to one task; so an idle connection costs one
-//! system call a frame, and a busy one gathers. What is queued is bounded by what may be under way: calls, and a window for each. Lengths are checked on both sides: neither trusts the other.
+//! system call a frame, and a busy one gathers ([`Sender::gather`]). What is queued is bounded by what may be under way: calls, and a
+//! window for each. Lengths are checked on both sides: neither trusts the other.
 
 use std::io::{self, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -322,6 +323,8 @@ struct Pending {
     bytes: BytesMut,
     /// The socket is full; [`Sender::run`] waits for it.
     blocked: bool,
+    /// [`Sender::run`] was told that there is something, and has not come to it.
+    told: bool,
 }
 
 impl Sender {
@@ -367,6 +370,18 @@ impl Sender {
         self.write(&mut self.pending())
     }
 
+    /// The same, as soon as everything else that is ready on this thread has had its turn: so that calls which came together go out with
+    /// one system call, and wake the other side once. For a connection that is busy; [`Sender::run`] has to be polled.
+    pub(super) fn gather(&self, kind: Kind, id: u32, head: &[u8], rest: &[u8]) -> io::Result<()> {
+        self.send_later(kind, id, head, rest)?;
+        let mut pending = self.pending();
+        if !pending.bytes.is_empty() && !pending.told {
+            pending.told = true;
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
     /// Writes what there is, and leaves to [`Sender::run`] what the socket does not take.
     fn write(&self, pending: &mut Pending) -> io::Result<()> {
         if pending.blocked || pending.bytes.is_empty() {
@@ -388,20 +403,20 @@ impl Sender {
     pub(super) async fn run(&self) -> io::Result<()> {
         loop {
             self.wake.notified().await;
-            loop {
+            // Whoever else is ready may have something to send, too.
+            tokio::task::yield_now().await;
+            while !self.drain()? {
                 self.stream.writable().await?;
-                let mut pending = self.pending();
-                match self.stream.try_write(&pending.bytes) {
-                    Ok(count) => pending.bytes.advance(count),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
-                }
-                if pending.bytes.is_empty() {
-                    pending.blocked = false;
-                    break;
-                }
             }
         }
+    }
+
+    /// Writes what there is; whether the socket took all of it.
+    fn drain(&self) -> io::Result<bool> {
+        let mut pending = self.pending();
+        (pending.told, pending.blocked) = (false, false);
+        self.write(&mut pending)?;
+        Ok(!pending.blocked)
     }
 }
 
@@ -536,6 +551,31 @@ mod tests {
             assert_eq!((frame.id, &frame.body[..]), (id, body.as_bytes()));
         }
         assert!(receiver.received().unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_is_gathered_goes_out_when_the_others_have_had_their_turn() {
+        let (a, b) = UnixStream::pair().unwrap();
+        let sender = Sender::new(Arc::new(a));
+        let mut receiver = Receiver::new(Arc::new(b));
+        let large = vec![7; 3 << 20];
+        sender.gather(Kind::Call, 1, b"a", b"b").unwrap();
+        sender.gather(Kind::Call, 2, b"", b"c").unwrap();
+        assert!(receiver.stream.try_read(&mut [0]).is_err(), "nothing was sent yet");
+        let running = Arc::clone(&sender);
+        let task = tokio::spawn(async move { running.run().await });
+        for (id, body) in [(1, "ab"), (2, "c")] {
+            let frame = receiver.receive().await.unwrap().unwrap();
+            assert_eq!((frame.id, &frame.body[..]), (id, body.as_bytes()));
+        }
+        // More than the socket takes at once, and something behind it.
+        sender.gather(Kind::Call, 3, b"", &large).unwrap();
+        sender.gather(Kind::Call, 4, b"d", b"").unwrap();
+        for (id, length) in [(3, large.len()), (4, 1)] {
+            let frame = receiver.receive().await.unwrap().unwrap();
+            assert_eq!((frame.id, frame.body.len()), (id, length));
+        }
+        task.abort();
     }
 
     #[tokio::test]
