@@ -1,10 +1,11 @@
-//! The store of a single machine: one directory with a catalog, blobs, logs and events, used by one process at a time.
+//! The store of a single machine: one directory with a catalog, blobs, logs, events and records, used by one process at a time.
 //!
 //! ```text
 //! DIR/lock          held while the store is open
 //! DIR/catalog.db    documents
 //! DIR/logs.db       log events
 //! DIR/events.db     events that are not done yet
+//! DIR/records.db    what executions returned
 //! DIR/blobs/        code and layers by digest
 //! ```
 
@@ -13,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::queue::{Bounds, EventQueue};
+use crate::records::{self, Records};
 use crate::{Error, files, port, sqlite};
 
 /// The open store. The directory is free again when this and all of the ports taken from it are gone.
@@ -25,17 +27,19 @@ pub struct Embedded {
     pub logs: Arc<dyn port::Logs>,
     /// Events.
     pub events: Arc<dyn EventQueue>,
+    /// What executions returned.
+    pub records: Arc<dyn Records>,
     lock: Arc<File>,
 }
 
 impl Embedded {
     /// Opens or makes the store in `dir`; only its owner can read it.
     pub fn open(dir: &Path) -> Result<Self, Error> {
-        Self::open_bounded(dir, Bounds::default())
+        Self::open_bounded(dir, Bounds::default(), records::Bounds::default())
     }
 
-    /// As [`Embedded::open`], with bounds for the events it keeps.
-    pub fn open_bounded(dir: &Path, events: Bounds) -> Result<Self, Error> {
+    /// As [`Embedded::open`], with bounds for the events and the records it keeps.
+    pub fn open_bounded(dir: &Path, events: Bounds, records: records::Bounds) -> Result<Self, Error> {
         make_private(dir).map_err(|e| Error::io("making the data directory", "the data directory", e))?;
         let lock = Arc::new(lock(dir)?);
         Ok(Self {
@@ -43,6 +47,7 @@ impl Embedded {
             blobs: Arc::new(files::Blobs::open(&dir.join("blobs"))?),
             logs: Arc::new(sqlite::Logs::open(&dir.join("logs.db"))?.holding(lock.clone())),
             events: Arc::new(sqlite::Events::open(&dir.join("events.db"), events)?.holding(lock.clone())),
+            records: Arc::new(sqlite::Records::open(&dir.join("records.db"), records)?.holding(lock.clone())),
             lock,
         })
     }

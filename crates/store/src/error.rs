@@ -28,6 +28,9 @@ pub enum Error {
         /// The lane that wanted more.
         lane: String,
     },
+    /// As many records are kept as may be, and none of them may go.
+    #[error("no room for another execution record; records leave when they expire")]
+    RecordsFull,
     /// Another process uses the directory.
     #[error("data directory {} is in use by another process; stop it, or choose another with --data-dir", path.display())]
     Locked {

@@ -190,7 +190,7 @@ fn event_bounds(config: &Config) -> Bounds {
 async fn open_store_bounded(dir: &Path, events: Bounds) -> Result<Embedded> {
     let begun = Instant::now();
     loop {
-        match Embedded::open_bounded(dir, events) {
+        match Embedded::open_bounded(dir, events, Default::default()) {
             Err(lambent_store::Error::Locked { .. }) if begun.elapsed() < UNLOCKED_WITHIN => {
                 tokio::time::sleep(LOOK_EVERY).await;
             }

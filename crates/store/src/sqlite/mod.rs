@@ -7,6 +7,7 @@ mod catalog;
 mod doubt;
 mod events;
 mod logs;
+mod records;
 mod writer;
 
 use std::path::Path;
@@ -18,6 +19,7 @@ use crate::Error;
 pub use catalog::Catalog;
 pub use events::Events;
 pub use logs::Logs;
+pub use records::Records;
 
 /// Whether a commit waits until it has reached the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

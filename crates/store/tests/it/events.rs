@@ -142,7 +142,7 @@ async fn events_are_leased_by_latest_start_and_lane<B: Backend>() {
 
 async fn beyond_the_bounds_nothing_is_kept<B: Backend>() {
     let dir = tempfile::tempdir().unwrap();
-    let ports = B::open_bounded(dir.path(), Bounds { events: 8, bytes: 1_000_000 });
+    let ports = B::open_bounded(dir.path(), Bounds { events: 8, bytes: 1_000_000 }, Default::default());
     let queue = &*ports.events;
     queue.enqueue((0..4).map(|key| event("x", key)).collect(), at(0)).await.unwrap();
     let refused = queue.enqueue(vec![event("y", 4), event("x", 5)], at(0)).await;
@@ -396,14 +396,14 @@ async fn no_history_loses_or_doubles_an_event<B: Backend>() {
     for seed in 1..=15 {
         let mut dice = Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(seed));
         let mut dir = tempfile::tempdir().unwrap();
-        let mut ports = B::open_bounded(dir.path(), Bounds { events: 60, bytes: 1 << 20 });
+        let mut ports = B::open_bounded(dir.path(), Bounds { events: 60, bytes: 1 << 20 }, Default::default());
         let mut history = History::default();
         for _ in 0..60 {
             if dice.roll(15) == 0 {
                 let crashed = B::crash(dir.path());
                 drop(ports);
                 dir = crashed;
-                ports = B::open_bounded(dir.path(), Bounds { events: 60, bytes: 1 << 20 });
+                ports = B::open_bounded(dir.path(), Bounds { events: 60, bytes: 1 << 20 }, Default::default());
                 history.check(&*ports.events, seed).await;
             }
             history.operate(&*ports.events, &mut dice).await;

@@ -9,12 +9,13 @@ mod catalog;
 mod crash;
 mod events;
 mod logs;
+mod records;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use lambent_store::queue::Bounds;
-use lambent_store::{Blobs, Catalog, Embedded, EventQueue, Logs};
+use lambent_store::{Blobs, Catalog, Embedded, EventQueue, Logs, Records, records as kept};
 
 /// A way to keep state.
 pub trait Backend {
@@ -23,11 +24,11 @@ pub trait Backend {
 
     /// Opens what is kept in `dir`; dropping the ports closes it.
     fn open(dir: &Path) -> Ports {
-        Self::open_bounded(dir, Bounds::default())
+        Self::open_bounded(dir, Bounds::default(), kept::Bounds::default())
     }
 
-    /// As [`Backend::open`], with bounds for events.
-    fn open_bounded(dir: &Path, events: Bounds) -> Ports;
+    /// As [`Backend::open`], with bounds for events and records.
+    fn open_bounded(dir: &Path, events: Bounds, records: kept::Bounds) -> Ports;
 
     /// What is left of `dir` when its user is killed at this instant: a copy, so that the user need not be.
     fn crash(dir: &Path) -> tempfile::TempDir;
@@ -43,6 +44,8 @@ pub struct Ports {
     pub logs: Arc<dyn Logs>,
     /// Events.
     pub events: Arc<dyn EventQueue>,
+    /// Records.
+    pub records: Arc<dyn Records>,
     /// Goes after the ports: whatever holds the back end open.
     pub _guard: Option<Box<dyn std::any::Any>>,
 }
@@ -53,13 +56,14 @@ pub struct OneMachine;
 impl Backend for OneMachine {
     const NAME: &'static str = "one-machine";
 
-    fn open_bounded(dir: &Path, events: Bounds) -> Ports {
-        let store = Embedded::open_bounded(&dir.join("data"), events).unwrap();
+    fn open_bounded(dir: &Path, events: Bounds, records: kept::Bounds) -> Ports {
+        let store = Embedded::open_bounded(&dir.join("data"), events, records).unwrap();
         Ports {
             catalog: store.catalog.clone(),
             blobs: store.blobs.clone(),
             logs: store.logs.clone(),
             events: store.events.clone(),
+            records: store.records.clone(),
             _guard: Some(Box::new(store)),
         }
     }
@@ -68,7 +72,7 @@ impl Backend for OneMachine {
     fn crash(dir: &Path) -> tempfile::TempDir {
         let copy = tempfile::tempdir().unwrap();
         std::fs::create_dir(copy.path().join("data")).unwrap();
-        for file in ["events.db", "events.db-wal"] {
+        for file in ["events.db", "events.db-wal", "records.db", "records.db-wal"] {
             std::fs::copy(dir.join("data").join(file), copy.path().join("data").join(file)).unwrap();
         }
         copy
