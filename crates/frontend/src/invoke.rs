@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::failure::Failure;
 use crate::respond::set_request_id;
 use crate::service::Service;
-use crate::{payload, stream};
+use crate::{executions, payload, stream};
 
 /// A caller who sends this header, whatever its value, is told where the time went: in the same header, in the syntax of `Server-Timing`.
 pub(crate) const STAGES: &str = "x-lambent-stages";
@@ -60,6 +60,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
     let payload = payload(incoming.body)?;
     let trace = trace(incoming.headers, incoming.id, service.parts.clock.now());
     let trace = service.parts.events.pass(&function, qualifier.as_ref(), trace)?;
+    let idempotency = executions::asked(incoming.headers)?;
     let answer = service
         .parts
         .invoker
@@ -73,9 +74,11 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
             trace: Some(trace.clone()),
             mode: if streaming { Mode::Streaming { log_tail } } else { Mode::Buffered { log_tail } },
             received_at: incoming.received_at,
+            idempotency,
         })
         .await?;
     let mut stages = answer.stages;
+    let execution = answer.execution;
     let mut response = if streaming { stream::response(answer, log_tail) } else { buffered(answer).await? };
     set_request_id(response.headers_mut(), incoming.id);
     if incoming.headers.contains_key(STAGES) {
@@ -83,6 +86,9 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
         if let Ok(stages) = HeaderValue::try_from(stages.server_timing()) {
             response.headers_mut().insert(STAGES, stages);
         }
+    }
+    if let Some(Ok(execution)) = execution.map(|execution| HeaderValue::try_from(execution.to_string())) {
+        response.headers_mut().insert(executions::EXECUTION, execution);
     }
     if let Ok(trace) = HeaderValue::try_from(trace) {
         response.headers_mut().insert("x-amzn-trace-id", trace);
@@ -105,6 +111,7 @@ async fn event(
     client_context: Option<&str>,
     incoming: Incoming<'_>,
 ) -> Result<Response, Failure> {
+    executions::refuse_for_events(incoming.headers)?;
     let client_context = client_context.map(self::client_context).transpose()?;
     if incoming.body.len() > limits::ASYNC_REQUEST_BYTES {
         return Err(Failure::event_too_large(incoming.body.len()));

@@ -10,6 +10,7 @@
 //! check.rs     the model's constraints, in AWS's words
 //! dispatch.rs  control-plane operations to the registry   | invoke.rs, stream.rs  invocations to the invoker
 //! events.rs    `/_lambent/events`: what people see of the queue of events, and do about it
+//! executions.rs  `/_lambent/executions`: answers that are kept and given again, and what decides about it
 //! respond.rs   the output where the model wants it        | failure.rs            what went wrong, as AWS says it
 //! ```
 //!
@@ -20,6 +21,7 @@
 mod check;
 mod dispatch;
 mod events;
+mod executions;
 mod failure;
 mod invoke;
 mod logs;
@@ -42,6 +44,7 @@ use std::sync::Arc;
 use axum::Router;
 use lambent_invoker::Invoker;
 use lambent_invoker::events::Events;
+use lambent_invoker::executions::Executions;
 use lambent_model::{AccountId, Clock, Region};
 use lambent_policy::sigv4::Verifier;
 use lambent_registry::Registry;
@@ -67,6 +70,8 @@ pub struct Parts {
     pub invoker: Arc<Invoker>,
     /// Asynchronous invocations.
     pub events: Arc<Events>,
+    /// What executions returned.
+    pub executions: Arc<Executions>,
     /// Log groups, streams and events.
     pub logs: Arc<dyn Logs>,
     /// Time.

@@ -22,7 +22,7 @@ use crate::failure::{Dialect, Failure};
 use crate::invoke::Incoming;
 use crate::model::{LAMBDA, LOGS};
 use crate::route::{Match, ROUTES};
-use crate::{Parts, check, dispatch, events, invoke, logs, request as input, respond, sts};
+use crate::{Parts, check, dispatch, events, executions, invoke, logs, request as input, respond, sts};
 
 /// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.
 const CODE_REQUEST_BYTES: usize = 70_167_211;
@@ -56,6 +56,13 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/_lambent/events", get(events::list).delete(events::purge))
         .route("/_lambent/events/{id}", get(events::show).delete(events::discard))
         .route("/_lambent/events/{id}/retry", post(events::retry))
+        .route("/_lambent/executions", get(executions::list).delete(executions::purge))
+        .route("/_lambent/executions/{id}", get(executions::show).delete(executions::discard))
+        .route("/_lambent/executions/{id}/why", get(executions::why))
+        .route(
+            "/_lambent/functions/{name}/idempotency",
+            get(executions::get_setting).put(executions::put_setting).delete(executions::delete_setting),
+        )
         .fallback(answer)
         .with_state(service)
 }
@@ -225,9 +232,14 @@ impl Service {
 
     /// Who sent a request to an address of our own.
     pub async fn principal(&self, head: &request::Parts, body: Body) -> Result<Arc<Principal>, Failure> {
+        self.signed(head, body).await.map(|(by, _)| by)
+    }
+
+    /// The same, and what was sent.
+    pub async fn signed(&self, head: &request::Parts, body: Body) -> Result<(Arc<Principal>, Bytes), Failure> {
         let target = Target::Lambda(None);
         let pending = self.parts.verifier.begin(head, target.signing_name())?;
-        self.admitted(head, body, pending, &target).await.map(|(by, _)| by)
+        self.admitted(head, body, pending, &target).await
     }
 
     /// The body, within its bounds, and who sent it.

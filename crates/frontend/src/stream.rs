@@ -138,6 +138,7 @@ mod tests {
             stages: lambent_invoker::Stages::since(std::time::Instant::now()),
             log_tail: None,
             finished: None,
+            execution: None,
         };
         let response = response(answer, LogTail::None);
         let mut bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();

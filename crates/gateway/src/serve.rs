@@ -138,6 +138,7 @@ impl Call<'_> {
                 InvokeMode::ResponseStream => Mode::Streaming { log_tail },
             },
             received_at: self.received_at,
+            idempotency: None,
         })
     }
 }

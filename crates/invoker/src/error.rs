@@ -34,6 +34,26 @@ pub enum Error {
         /// The bound.
         limit: usize,
     },
+    /// A request wants to be known by a key and has none.
+    #[error(
+        "X-Lambent-Idempotency: key needs a key: send X-Lambent-Idempotency-Key, or configure where in the payload it is"
+    )]
+    NoIdempotencyKey,
+    /// The key was used for another payload.
+    #[error("The idempotency key was used with another payload; use a new key for a new request.")]
+    IdempotencyMismatch,
+    /// No room is left for records of executions that must not run twice.
+    #[error("Rate Exceeded.")]
+    RecordsFull,
+    /// A streamed answer is too large to be kept.
+    #[error("The answer is larger than {limit} bytes, which is the most that an idempotent execution may return")]
+    AnswerTooLarge {
+        /// The bound.
+        limit: usize,
+    },
+    /// The task that ran it ended without an answer.
+    #[error("The AWS Lambda service encountered an internal error.")]
+    Lost,
     /// The queue of events has no room left for this function.
     #[error("Rate Exceeded.")]
     QueueFull,
@@ -75,12 +95,15 @@ impl Error {
             Self::Resolve(error) => error.code(),
             Self::NotReady { .. } => "ResourceConflictException",
             Self::Recursive => "RecursiveInvocationException",
-            Self::Throttled { .. } | Self::QueueFull => "TooManyRequestsException",
+            Self::Throttled { .. } | Self::QueueFull | Self::RecordsFull => "TooManyRequestsException",
+            Self::NoIdempotencyKey => "InvalidParameterValueException",
+            Self::IdempotencyMismatch => "IdempotentParameterMismatchException",
+            Self::AnswerTooLarge { .. } => "ResponseSizeTooLargeException",
             Self::TooLarge { .. } => "RequestEntityTooLargeException",
             Self::NoRuntime { .. } => "InvalidRuntimeException",
             Self::SnapStart { .. } => "SnapStartException",
             Self::SnapStartTimeout => "SnapStartTimeoutException",
-            Self::Service(_) | Self::Store(_) | Self::ShuttingDown => "ServiceException",
+            Self::Service(_) | Self::Store(_) | Self::Lost | Self::ShuttingDown => "ServiceException",
         }
     }
 
@@ -89,12 +112,13 @@ impl Error {
         match self {
             Self::Resolve(error) => error.status(),
             Self::NotReady { .. } => 409,
-            Self::Throttled { .. } | Self::QueueFull => 429,
-            Self::TooLarge { .. } => 413,
+            Self::Throttled { .. } | Self::QueueFull | Self::RecordsFull => 429,
+            Self::NoIdempotencyKey | Self::IdempotencyMismatch => 400,
+            Self::TooLarge { .. } | Self::AnswerTooLarge { .. } => 413,
             Self::NoRuntime { .. } => 502,
             Self::SnapStart { .. } | Self::Recursive => 400,
             Self::SnapStartTimeout => 408,
-            Self::Service(_) | Self::Store(_) => 500,
+            Self::Service(_) | Self::Store(_) | Self::Lost => 500,
             Self::ShuttingDown => 503,
         }
     }
@@ -103,7 +127,7 @@ impl Error {
     pub fn reason(&self) -> Option<ThrottleReason> {
         match self {
             Self::Throttled { reason } => Some(*reason),
-            Self::QueueFull => Some(ThrottleReason::CallerRateLimitExceeded),
+            Self::QueueFull | Self::RecordsFull => Some(ThrottleReason::CallerRateLimitExceeded),
             _ => None,
         }
     }
@@ -113,6 +137,7 @@ impl From<lambent_store::Error> for Error {
     fn from(error: lambent_store::Error) -> Self {
         match error {
             lambent_store::Error::QueueFull { .. } => Self::QueueFull,
+            lambent_store::Error::RecordsFull => Self::RecordsFull,
             error => Self::Store(error),
         }
     }

@@ -1,9 +1,10 @@
 //! An invocation: resolve, check, admit, run, answer. In that order, because AWS's errors show that order.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use lambent_fleet::{Body, Call, ErrorKind, Fleet, FunctionResponse, LogTail, Permit, Report, ResponseMode, Stages};
 use lambent_model::{Clock, FunctionArn, FunctionVersion, Qualifier, RequestId, Version, limits};
@@ -13,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::admission::{Admission, Concurrency};
 use crate::busy_poll::BusyPoll;
 use crate::choice::Choice;
+use crate::executions::{Ask, Execution, Executions, Run};
 use crate::{Error, trace};
 
 /// What an invoker needs of the control plane: an in-memory snapshot.
@@ -70,6 +72,8 @@ pub struct Invocation {
     pub mode: Mode,
     /// When the request reached this node.
     pub received_at: Instant,
+    /// What it says of itself, beside what is configured for the function.
+    pub idempotency: Option<Ask>,
 }
 
 /// How the answer is wanted.
@@ -106,6 +110,8 @@ pub struct Answer {
     pub log_tail: Option<Bytes>,
     /// What the invocation took, once it is over; none when that was waited for already. Streams learn their log tail here.
     pub finished: Option<oneshot::Receiver<Report>>,
+    /// How it came about, where executions are kept; none: it ran, and that is all.
+    pub execution: Option<Execution>,
 }
 
 /// The one door.
@@ -117,6 +123,9 @@ pub struct Invoker {
     busy_poll: Arc<BusyPoll>,
     clock: Arc<dyn Clock>,
     draining: AtomicBool,
+    /// Set once, when a node is put together.
+    executions: OnceLock<Arc<Executions>>,
+    me: Weak<Self>,
 }
 
 impl Invoker {
@@ -129,7 +138,7 @@ impl Invoker {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
             directory,
             fleet,
             admission: Admission::new(limits),
@@ -137,15 +146,34 @@ impl Invoker {
             busy_poll,
             clock,
             draining: AtomicBool::new(false),
+            executions: OnceLock::new(),
+            me: me.clone(),
         })
     }
 
     /// Runs a function and gives its answer. When this future is dropped the function runs on, as on AWS.
     #[tracing::instrument(name = "invoke", level = "info", skip_all, fields(function = %invocation.function, request_id = %invocation.request_id))]
     pub async fn invoke(&self, invocation: Invocation) -> Result<Answer, Error> {
-        let (resolved, permit) = self.admit(&invocation)?;
-        let invoked_arn = resolved.invoked_arn;
-        let version = self.choice.version(resolved.version, resolved.additional);
+        let mut resolved = self.resolve(&invocation)?;
+        resolved.version = self.choice.version(resolved.version, resolved.additional.take());
+        if (resolved.idempotency.is_some() || invocation.idempotency.is_some())
+            && let (Some(executions), Some(me)) = (self.executions.get(), self.me.upgrade())
+        {
+            return executions.invoke(me, resolved, invocation).await;
+        }
+        self.run_here(resolved, invocation).await
+    }
+
+    /// Has executions kept from now on, for functions and requests that want it.
+    pub fn keep_executions(&self, executions: Arc<Executions>) {
+        // A second call changes nothing.
+        let _ = self.executions.set(executions);
+    }
+
+    /// Admits and runs what was resolved; its version was chosen.
+    async fn run_here(&self, resolved: Resolved, invocation: Invocation) -> Result<Answer, Error> {
+        let permit = self.admit(&invocation, &resolved)?;
+        let (version, invoked_arn) = (resolved.version, resolved.invoked_arn);
         let request_id = invocation.request_id;
         let (mode, log_tail) = match invocation.mode {
             Mode::Buffered { log_tail } => (ResponseMode::Buffered, log_tail),
@@ -163,8 +191,17 @@ impl Invoker {
                 (Some(kind), "application/json".to_owned(), Body::Buffered(payload), stages)
             }
         };
-        let mut answer =
-            Answer { executed_version, request_id, error, content_type, body, stages, log_tail: None, finished: None };
+        let mut answer = Answer {
+            executed_version,
+            request_id,
+            error,
+            content_type,
+            body,
+            stages,
+            log_tail: None,
+            finished: None,
+            execution: None,
+        };
         match (mode, log_tail) {
             // The tail holds the END and REPORT lines, so it is there only when all is over.
             (ResponseMode::Buffered, LogTail::Tail) => {
@@ -177,7 +214,8 @@ impl Invoker {
 
     /// `InvocationType=DryRun`: whether the invocation would be let in. Nothing runs.
     pub fn dry_run(&self, invocation: &Invocation) -> Result<Version, Error> {
-        let (resolved, _permit) = self.admit(invocation)?;
+        let resolved = self.resolve(invocation)?;
+        let _permit = self.admit(invocation, &resolved)?;
         Ok(resolved.version.version)
     }
 
@@ -192,7 +230,7 @@ impl Invoker {
         self.admission.running()
     }
 
-    fn admit(&self, invocation: &Invocation) -> Result<(Resolved, crate::admission::Permit), Error> {
+    fn resolve(&self, invocation: &Invocation) -> Result<Resolved, Error> {
         if self.draining.load(Ordering::Acquire) {
             return Err(Error::ShuttingDown);
         }
@@ -201,18 +239,19 @@ impl Invoker {
             return Err(Error::TooLarge { limit: limits::SYNC_REQUEST_BYTES });
         }
         match resolved.state {
-            State::Active => {}
-            state @ (State::Pending | State::Failed) => return Err(Error::NotReady { state }),
+            State::Active => Ok(resolved),
+            state @ (State::Pending | State::Failed) => Err(Error::NotReady { state }),
         }
-        let permit = self
-            .admission
+    }
+
+    fn admit(&self, invocation: &Invocation, resolved: &Resolved) -> Result<crate::admission::Permit, Error> {
+        self.admission
             .admit(&invocation.function, resolved.reserved_concurrency, self.directory.reserved_total())
             .map_err(|reason| {
                 metrics::counter!("lambent_throttles_total", "function" => invocation.function.name.to_string())
                     .increment(1);
                 Error::Throttled { reason }
-            })?;
-        Ok((resolved, permit))
+            })
     }
 
     fn call(
@@ -236,5 +275,12 @@ impl Invoker {
             log_tail,
             permit: Some(Permit::holding(permit)),
         }
+    }
+}
+
+#[async_trait]
+impl Run for Invoker {
+    async fn run(&self, resolved: Resolved, invocation: Invocation) -> Result<Answer, Error> {
+        self.run_here(resolved, invocation).await
     }
 }

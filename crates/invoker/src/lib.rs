@@ -10,6 +10,7 @@ mod busy_poll;
 mod choice;
 mod error;
 pub mod events;
+pub mod executions;
 mod invoke;
 mod trace;
 

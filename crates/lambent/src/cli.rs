@@ -41,6 +41,8 @@ pub enum Command {
     Events(EventsArgs),
     /// The same for events that were given up, and what else is in a built-in queue.
     DeadLetters(EventsArgs),
+    /// Say how requests of a function are told apart; list, show, explain or drop what its executions returned.
+    Executions(ExecutionsArgs),
     /// Print an access key of a node, ready for a shell or for ~/.aws.
     Credentials(CredentialsArgs),
     /// Say what this machine can and cannot give, and what to do about it.
@@ -318,6 +320,85 @@ pub enum EventsAction {
         /// Which of them.
         #[command(flatten)]
         which: EventsWhich,
+    },
+}
+
+/// What to do with executions.
+#[derive(Debug, Args)]
+pub struct ExecutionsArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ExecutionsAction,
+}
+
+/// One thing to do with executions.
+#[derive(Debug, Subcommand)]
+pub enum ExecutionsAction {
+    /// Set how requests of a function are told apart; print what is set where nothing is given.
+    Configure {
+        /// The function: name, partial ARN or ARN.
+        function: String,
+        /// What makes two requests the same.
+        #[arg(long, value_parser = ["off", "key", "dependencies"])]
+        mode: Option<String>,
+        /// key: where in the payload the key is, for requests without X-Lambent-Idempotency-Key.
+        #[arg(long, value_name = "JSONPATH", requires = "mode")]
+        key: Option<String>,
+        /// The parts of the payload that matter [default: all of it]; can be given several times.
+        #[arg(long, value_name = "JSONPATH", requires = "mode")]
+        input: Vec<String>,
+        /// dependencies: https://HOST/PATH, s3://BUCKET/KEY, file:///PATH or function:NAME[:QUALIFIER]; `{$.a.b}` in it is taken from the payload.
+        #[arg(long, value_name = "RESOURCE", requires = "mode")]
+        on: Vec<String>,
+        /// Seconds that an answer counts.
+        #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+        window: u32,
+        /// dependencies: milliseconds for which a dependency counts as unchanged after it was looked at.
+        #[arg(long, value_name = "MILLISECONDS", default_value_t = 0)]
+        fresh: u32,
+        /// Let errors of the function be answers like any other.
+        #[arg(long)]
+        reuse_errors: bool,
+        /// Which node.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// List records, oldest first.
+    List {
+        /// Only those of this function.
+        #[arg(long)]
+        function: Option<String>,
+        /// Which node.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Show a record with its answer.
+    Show {
+        /// Its number, as X-Lambent-Execution has it.
+        id: u64,
+        /// Which node.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Say whether a record would be used now: each dependency, then and now.
+    Why {
+        /// Its number, as X-Lambent-Execution has it.
+        id: u64,
+        /// Which node.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Forget records.
+    Drop {
+        /// Their numbers.
+        #[arg(required_unless_present = "function")]
+        ids: Vec<u64>,
+        /// All of this function.
+        #[arg(long, conflicts_with = "ids")]
+        function: Option<String>,
+        /// Which node.
+        #[command(flatten)]
+        client: ClientArgs,
     },
 }
 

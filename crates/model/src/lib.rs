@@ -9,6 +9,7 @@ pub mod clock;
 pub mod destination;
 pub mod function;
 pub mod id;
+pub mod idempotency;
 pub mod limits;
 pub mod wasm;
 

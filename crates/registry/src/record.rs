@@ -14,9 +14,11 @@
 //! A commit writes the root of what it changes last; when a reader has seen the root, it has seen the commit.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use lambent_model::function::{CodeRef, FunctionVersion, LayerRef, Logging, Network, Runtime, TracingMode};
+use lambent_model::idempotency::Idempotency;
 use lambent_model::{FunctionArn, Version};
 use lambent_policy::document::Document;
 use serde::{Deserialize, Serialize};
@@ -53,6 +55,9 @@ pub(crate) struct Head {
     /// By qualifier; `$LATEST` is the function's own.
     #[serde(default)]
     pub(crate) event_invoke: BTreeMap<String, EventInvoke>,
+    /// None: off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idempotency: Option<Arc<Idempotency>>,
 }
 
 /// The qualifier under which what belongs to the unqualified function is kept.

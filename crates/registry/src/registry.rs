@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use lambent_model::function::Runtime;
+use lambent_model::idempotency::Idempotency;
 use lambent_model::{AccountId, Clock, FunctionArn, FunctionVersion, Qualifier, Region, Version};
 use lambent_policy::document::Document;
 use lambent_store::port::{Expect, Write};
@@ -128,6 +129,8 @@ pub struct Resolved {
     pub invoked_arn: String,
     /// The resource policy of the function, or of the qualifier where one was given.
     pub policy: Option<Arc<Document>>,
+    /// How requests of the function are told apart; none: each runs.
+    pub idempotency: Option<Arc<Idempotency>>,
 }
 
 /// What is to become of the events of a function.
@@ -271,6 +274,7 @@ impl Registry {
                 Some(qualifier) => arn.qualified(qualifier),
             },
             policy: policy.cloned(),
+            idempotency: head.idempotency.clone(),
         })
     }
 

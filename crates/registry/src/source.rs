@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path;
-use object_store::{ClientOptions, Error, GetOptions, ObjectStore as _, RetryConfig};
+use object_store::{ClientOptions, Error, GetOptions, ObjectStore as _, ObjectStoreExt as _, RetryConfig};
 
 use crate::registry::{CodeSource, FetchError};
 
@@ -34,6 +34,17 @@ impl std::fmt::Debug for S3 {
 }
 
 impl S3 {
+    /// ETag and version of an object, where it has them; none where it is not there.
+    pub async fn head(&self, bucket: &str, key: &str) -> Result<Option<(Option<String>, Option<String>)>, FetchError> {
+        let store = self.bucket(bucket).map_err(|error| refusal(&error))?;
+        let path = Path::parse(key).map_err(|_| no_such_key())?;
+        match store.head(&path).await {
+            Ok(found) => Ok(Some((found.e_tag, found.version))),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(refusal(&error)),
+        }
+    }
+
     fn bucket(&self, bucket: &str) -> Result<AmazonS3, Error> {
         let builder = AmazonS3Builder::new()
             .with_bucket_name(bucket)

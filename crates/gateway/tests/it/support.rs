@@ -76,6 +76,7 @@ impl Directory for OneUrl {
             state_reason: None,
             reserved_concurrency: None,
             invoked_arn: arn.to_string(),
+            idempotency: None,
             policy: self.policy.clone(),
         })
     }

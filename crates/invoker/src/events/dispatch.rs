@@ -239,6 +239,7 @@ impl Parts {
             trace: Some(trace.to_owned()),
             mode: Mode::Buffered { log_tail: LogTail::None },
             received_at: Instant::now(),
+            idempotency: None,
         };
         match self.invoker.invoke(invocation).await {
             Ok(answer) => match response(answer).await {
@@ -295,14 +296,20 @@ fn refused(error: &Error) -> Outcome {
     match error {
         Error::ShuttingDown => Outcome::Stopping,
         Error::Resolve(error) if error.status() == 404 => Outcome::Gone { reason },
-        Error::TooLarge { .. } | Error::Recursive => Outcome::Never { status, reason },
+        Error::TooLarge { .. }
+        | Error::Recursive
+        | Error::NoIdempotencyKey
+        | Error::IdempotencyMismatch
+        | Error::AnswerTooLarge { .. } => Outcome::Never { status, reason },
         // A function that is being prepared, or a runtime that an operator may still install.
         Error::NotReady { .. } | Error::NoRuntime { .. } | Error::Throttled { .. } | Error::QueueFull => {
             Outcome::Later { status, reason }
         }
         // The next container's hooks may do better.
         Error::SnapStart { .. } | Error::SnapStartTimeout => Outcome::Later { status, reason },
-        Error::Resolve(_) | Error::Service(_) | Error::Store(_) => Outcome::Later { status, reason },
+        Error::Resolve(_) | Error::Service(_) | Error::Store(_) | Error::RecordsFull | Error::Lost => {
+            Outcome::Later { status, reason }
+        }
     }
 }
 

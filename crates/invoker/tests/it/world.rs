@@ -65,6 +65,7 @@ impl World {
             state_reason: None,
             reserved_concurrency: None,
             policy: None,
+            idempotency: None,
         };
         let events = EventSettings {
             maximum_age: limits::EVENT_AGE,
@@ -105,6 +106,7 @@ impl World {
             trace: None,
             mode: Mode::Buffered { log_tail: LogTail::None },
             received_at: Instant::now(),
+            idempotency: None,
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod credentials;
 mod error;
 mod events;
+mod executions;
 mod lambda;
 mod logs;
 

@@ -7,6 +7,7 @@ mod demo;
 mod deploy;
 mod doctor;
 mod events;
+mod executions;
 mod functions;
 mod invoke;
 mod logs;
@@ -44,6 +45,7 @@ pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
         Command::Functions(args) => functions::run(args, env, json).await,
         Command::Events(args) => events::run(args, None, env, json).await,
         Command::DeadLetters(args) => events::run(args, Some(events::DEAD_LETTERS), env, json).await,
+        Command::Executions(args) => executions::run(args, env, json).await,
         Command::Credentials(args) => credentials::run(&args, env, json).await,
         Command::Doctor(args) => doctor::run(&args, env, json).await,
         Command::Config(args) => config::run(&args, env, json),

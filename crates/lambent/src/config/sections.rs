@@ -34,6 +34,14 @@ const DEFAULT_PLACES: usize = 256;
 const DEFAULT_EVENTS: u64 = 4_000_000;
 /// MiB of them.
 const DEFAULT_EVENTS_MIB: u64 = 16_384;
+/// Execution records that are kept.
+const DEFAULT_RECORDS: u64 = 1_000_000;
+/// MiB of them.
+const DEFAULT_RECORDS_MIB: u64 = 2048;
+/// MiB of them in memory.
+const DEFAULT_RECORDS_MEMORY_MIB: u64 = 64;
+/// A look at a dependency.
+const DEFAULT_LOOK_WITHIN: Duration = Duration::from_secs(2);
 /// How long an unused container is kept.
 const DEFAULT_IDLE: Duration = Duration::from_secs(600);
 
@@ -60,6 +68,8 @@ pub struct Config {
     pub aws: Aws,
     /// Asynchronous invocations.
     pub events: Events,
+    /// What executions returned.
+    pub executions: Executions,
     /// What functions logged.
     pub logs: Logs,
     /// What the node itself logs.
@@ -166,6 +176,24 @@ pub struct Events {
     pub local_urls: bool,
 }
 
+/// `[executions]`: answers that are kept, so that what need not run again does not.
+#[derive(Debug, Clone)]
+pub struct Executions {
+    /// `most`: records that are kept; beyond it the oldest of mode `dependencies` go, and requests with new keys are throttled. Default 1000000. Since 0.2.
+    pub most: u64,
+    /// `most_mib`: bytes of them. Default 2048. Since 0.2.
+    pub most_mib: u64,
+    /// `memory_mib`: bytes of them that are in memory as well. Default 64. Since 0.2.
+    pub memory_mib: u64,
+    /// `look_within`: how long a look at a dependency may take; then the function runs. Default 2s. Since 0.2.
+    pub look_within: Duration,
+    /// `files`: directories whose files may be dependencies; whoever may configure a function can then tell whether a file there is one that
+    /// they know. Default none. Since 0.2.
+    pub files: Vec<PathBuf>,
+    /// `hosts`: `HOST` or `HOST:PORT` on this machine or its links that may be HTTP dependencies all the same. Default none. Since 0.2.
+    pub hosts: Vec<String>,
+}
+
 /// `[logs]`: what functions logged.
 #[derive(Debug, Clone)]
 pub struct Logs {
@@ -258,6 +286,14 @@ impl Config {
                 keep_buried_most: reader.value("events.keep_buried_most", Retention::default().most)?,
                 local_urls: reader.value("events.local_urls", false)?,
             },
+            executions: Executions {
+                most: reader.value("executions.most", DEFAULT_RECORDS)?,
+                most_mib: reader.value("executions.most_mib", DEFAULT_RECORDS_MIB)?,
+                memory_mib: reader.value("executions.memory_mib", DEFAULT_RECORDS_MEMORY_MIB)?,
+                look_within: duration(reader, "executions.look_within", DEFAULT_LOOK_WITHIN)?,
+                files: reader.value("executions.files", Vec::new())?,
+                hosts: reader.value("executions.hosts", Vec::new())?,
+            },
             logs: Logs {
                 expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,
                 report_stages: reader.value("logs.report_stages", false)?,
@@ -289,6 +325,9 @@ impl Config {
         }
         if self.events.places < 2 {
             return refuse(format!("events.places = {} would run no event: give at least 2", self.events.places));
+        }
+        if let Some(path) = self.executions.files.iter().find(|path| !path.is_absolute()) {
+            return refuse(format!("executions.files has {path:?}: give whole paths"));
         }
         if self.logs.expire_every.is_zero() {
             return refuse("logs.expire_every = 0s would never rest: give at least 1s".to_owned());

@@ -22,12 +22,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use lambent_fleet::{Fleet, FleetConfig, PoolConfig};
 use lambent_invoker::events::{Aws, Delays, Events, LocalUrls, Options, Retention};
+use lambent_invoker::executions::{self, Executions, Inspector};
 use lambent_invoker::{BusyPoll, Concurrency, Invoker};
 use lambent_model::{Clock, SystemClock, limits};
 use lambent_policy::keys::Keys;
 use lambent_policy::sigv4::Verifier;
 use lambent_registry::{Registry, S3, Settings};
 use lambent_store::queue::Bounds;
+use lambent_store::records;
 use lambent_store::{Embedded, Logs};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -53,6 +55,7 @@ pub struct Node {
     fleet: Arc<Fleet>,
     invoker: Arc<Invoker>,
     events: Arc<Events>,
+    executions: Arc<Executions>,
     registry: Arc<Registry>,
     stop: CancellationToken,
     servers: TaskTracker,
@@ -65,7 +68,7 @@ impl Node {
     /// Builds and joins all parts; returns when the sockets answer.
     pub async fn start(config: &Config, env: &dyn Env, telemetry: &Telemetry) -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let store = open_store_bounded(&config.data_dir, event_bounds(config)).await?;
+        let store = open_store_bounded(&config.data_dir, event_bounds(config), record_bounds(config)).await?;
         let keys = Keys::open(store.catalog.clone()).await.context("cannot read the access keys")?;
         let root = keys.root(&config.account, clock.now()).await.context("cannot make an access key")?;
         let chosen = sandbox::choose(config)?;
@@ -95,6 +98,15 @@ impl Node {
             event_options(config, env),
         );
         let events = events.context("cannot start what runs events")?;
+        let inspector = Inspector::new(execution_options(config), code_source(config, env));
+        let executions = Executions::start(
+            store.records.clone(),
+            registry.clone(),
+            Arc::new(inspector.context("cannot start what looks at dependencies")?),
+            clock.clone(),
+            execution_options(config).memory_bytes,
+        );
+        invoker.keep_executions(executions.clone());
         let home = Home {
             endpoint: Some(endpoint.clone()),
             region: Some(config.region.to_string()),
@@ -113,6 +125,7 @@ impl Node {
             registry: registry.clone(),
             invoker: invoker.clone(),
             events: events.clone(),
+            executions: executions.clone(),
             logs: store.logs.clone(),
             clock: clock.clone(),
             status: Arc::new({
@@ -154,7 +167,19 @@ impl Node {
         // Not in the way of the start; a function that needs an interpreter waits for this.
         let looking = fleet.clone();
         background.spawn(until(stop.clone(), async move { looking.ready().await }));
-        Ok(Self { endpoint, home, fleet, invoker, events, registry, stop, servers, background, _store: store })
+        Ok(Self {
+            endpoint,
+            home,
+            fleet,
+            invoker,
+            events,
+            executions,
+            registry,
+            stop,
+            servers,
+            background,
+            _store: store,
+        })
     }
 
     /// What the fleet is doing.
@@ -170,6 +195,7 @@ impl Node {
         self.servers.close();
         // The servers watch the grace period themselves.
         tokio::join!(self.servers.wait(), self.events.stop(grace), self.invoker.drain(grace));
+        self.executions.stop(left()).await;
         self.registry.shutdown().await;
         self.fleet.shutdown(left()).await;
         self.background.close();
@@ -180,17 +206,17 @@ impl Node {
 /// The store in a data directory, made where there is none. Whoever has it open for a moment (`lambent credentials`, a node that is
 /// ending) is waited for.
 pub async fn open_store(dir: &Path) -> Result<Embedded> {
-    open_store_bounded(dir, Bounds::default()).await
+    open_store_bounded(dir, Bounds::default(), records::Bounds::default()).await
 }
 
 fn event_bounds(config: &Config) -> Bounds {
     Bounds { events: config.events.most, bytes: config.events.most_mib.saturating_mul(limits::MIB) }
 }
 
-async fn open_store_bounded(dir: &Path, events: Bounds) -> Result<Embedded> {
+async fn open_store_bounded(dir: &Path, events: Bounds, records: records::Bounds) -> Result<Embedded> {
     let begun = Instant::now();
     loop {
-        match Embedded::open_bounded(dir, events, Default::default()) {
+        match Embedded::open_bounded(dir, events, records) {
             Err(lambent_store::Error::Locked { .. }) if begun.elapsed() < UNLOCKED_WITHIN => {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
@@ -224,6 +250,22 @@ fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfi
         room_patience: patience,
         aws_endpoint_url,
         ..defaults
+    }
+}
+
+fn record_bounds(config: &Config) -> records::Bounds {
+    let executions = &config.executions;
+    records::Bounds { records: executions.most, bytes: executions.most_mib.saturating_mul(limits::MIB) }
+}
+
+fn execution_options(config: &Config) -> executions::Options {
+    let executions = &config.executions;
+    executions::Options {
+        memory_bytes: usize::try_from(executions.memory_mib.saturating_mul(limits::MIB)).unwrap_or(usize::MAX),
+        look_within: executions.look_within,
+        files: executions.files.clone(),
+        hosts: executions.hosts.clone(),
+        ..executions::Options::default()
     }
 }
 

@@ -4,6 +4,7 @@ mod alias;
 mod concurrency;
 pub(crate) mod event;
 mod function;
+mod idempotency;
 mod layer;
 mod mapping;
 mod permission;

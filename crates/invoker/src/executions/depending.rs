@@ -1,0 +1,254 @@
+//! `dependencies`: an answer counts as long as nothing has changed that it depends on.
+//!
+//! The states are taken before the run, so that a change during it makes the record old, never wrong. Who waits for another's run takes
+//! its answer only after a look of its own, unless nothing has to be looked at or the states are fresh enough: that run may have begun
+//! before a change that the waiting one knows of.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use lambent_model::idempotency::{Idempotency, Mode, Resource};
+use lambent_model::{FunctionArn, FunctionVersion};
+use lambent_store::records::NewRecord;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+use tokio::task::JoinSet;
+
+use super::digest::{self, Key};
+use super::flight::{Joined, Lead};
+use super::inspect::{State, Unknown};
+use super::keyed::input;
+use super::record::{Kept, Meta};
+use super::{Done, Executions, Request, Run, buffered, whole};
+use crate::Error;
+use crate::invoke::Answer;
+
+/// How often a request waits for another's run that turns out old; then it runs by itself.
+const ROUNDS: usize = 4;
+
+/// What a request depends on, by its text. A dependency that this payload gives no sense to has no resource.
+pub(super) type Wanted = BTreeMap<String, Option<Resource>>;
+/// What that is now.
+pub(super) type States = BTreeMap<String, Result<State, Unknown>>;
+
+/// States, and when they were.
+struct Seen {
+    states: States,
+    at: Timestamp,
+}
+
+/// What a request's setting makes of its payload.
+struct Sense {
+    key: Key,
+    wanted: Wanted,
+}
+
+fn sense(request: &Request) -> Sense {
+    let Request { resolved, invocation, setting } = request;
+    let needs_payload = !setting.input.is_empty() || setting.on.iter().any(|dependency| dependency.needs_payload());
+    let payload: Option<Value> = needs_payload.then(|| serde_json::from_slice(&invocation.payload).ok()).flatten();
+    let input = input(setting, &invocation.payload, payload.as_ref());
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (context, identity) = (text(&invocation.client_context), text(&invocation.cognito_identity));
+    let version = &resolved.version;
+    let (function, number) = (version.arn.to_string(), version.version.to_string());
+    let parts: [&[u8]; 6] =
+        [b"dependencies", function.as_bytes(), number.as_bytes(), &input, context.as_bytes(), identity.as_bytes()];
+    Sense { key: digest::of(parts), wanted: wanted(setting, payload.as_ref().unwrap_or(&Value::Null)) }
+}
+
+fn wanted(setting: &Idempotency, payload: &Value) -> Wanted {
+    let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let named = setting.on.iter().map(|dependency| match dependency.of(payload, encode) {
+        Some(resource) => (resource.to_string(), Some(resource)),
+        None => (dependency.as_str().to_owned(), None),
+    });
+    named.collect()
+}
+
+/// Whether a record is of this code and configuration, and of these dependencies.
+fn is_of(meta: &Meta, version: &FunctionVersion, wanted: &Wanted) -> bool {
+    meta.generation == version.generation && meta.dependencies.keys().eq(wanted.keys())
+}
+
+/// Whether all is as it was.
+fn is_as_it_was(meta: &Meta, states: &States) -> bool {
+    let mut pairs = meta.dependencies.values().zip(states.values());
+    meta.dependencies.keys().eq(states.keys())
+        && pairs.all(|(was, is)| was.is_some() && was.as_ref() == is.as_ref().ok())
+}
+
+impl Executions {
+    pub(super) async fn depending(self: &Arc<Self>, runner: Arc<dyn Run>, request: Request) -> Result<Answer, Error> {
+        let Sense { key, wanted } = sense(&request);
+        let (asked, fresh) = (request.asked(), SignedDuration::from_millis(request.setting.fresh_ms.into()));
+        let version = request.resolved.version.clone();
+        for _ in 0..ROUNDS {
+            let mut seen = None;
+            if let Some((kept, looked)) =
+                self.candidate(&key).await?.filter(|(kept, _)| is_of(&kept.meta, &version, &wanted))
+            {
+                let now = self.clock.now();
+                let is_fresh = wanted.is_empty() || (looked <= now && now.duration_since(looked) < fresh);
+                if !is_fresh {
+                    seen = Some(self.look(&version.arn, &wanted).await);
+                }
+                if is_fresh || seen.as_ref().is_some_and(|seen| is_as_it_was(&kept.meta, &seen.states)) {
+                    if let Some(Seen { at, .. }) = seen {
+                        self.hot.looked(&key, kept.id, at);
+                    }
+                    return Ok(self.reused(&Done::from(Kept::clone(&kept)), &asked));
+                }
+            }
+            match self.flights.join(key, "") {
+                Joined::Follow(follow) => match follow.landed().await {
+                    // It is the run of this very request, and only the next one may find what has changed since.
+                    Some(done) if done.id.is_none() => return Ok(self.reused(&done, &asked)),
+                    // On record: a look decides. Or nothing came of it: the next round leads, or follows another.
+                    Some(_) | None => {}
+                },
+                Joined::Lead(lead) => {
+                    return self.lead_depending(Some(lead), runner, request, (key, wanted), seen).await;
+                }
+            }
+        }
+        self.lead_depending(None, runner, request, (key, wanted), None).await
+    }
+
+    async fn lead_depending(
+        self: &Arc<Self>,
+        lead: Option<Lead>,
+        runner: Arc<dyn Run>,
+        request: Request,
+        (key, wanted): (Key, Wanted),
+        seen: Option<Seen>,
+    ) -> Result<Answer, Error> {
+        let executions = self.clone();
+        let task = self.tasks.spawn(async move {
+            let asked = request.asked();
+            let done = Arc::new(executions.run_depending(runner, request, (key, wanted), seen).await?);
+            if let Some(lead) = lead {
+                lead.land(done.clone());
+            }
+            Ok(executions.ran(&done, &asked))
+        });
+        task.await.unwrap_or(Err(Error::Lost))
+    }
+
+    /// The record of `key`, from memory or disk, and when its dependencies were last looked at.
+    async fn candidate(&self, key: &Key) -> Result<Option<(Arc<Kept>, Timestamp)>, Error> {
+        let now = self.clock.now();
+        if let Some(found) = self.hot.get(key, now) {
+            return Ok(Some(found));
+        }
+        let Some((record, answer)) = self.records.find(&hex::encode(key), now).await? else { return Ok(None) };
+        let Some(kept) = Kept::read(&record, answer).map(Arc::new) else { return Ok(None) };
+        let looked = kept.meta.looked;
+        self.hot.put(*key, kept.clone(), looked);
+        Ok(Some((kept, looked)))
+    }
+
+    async fn run_depending(
+        &self,
+        runner: Arc<dyn Run>,
+        request: Request,
+        (key, wanted): (Key, Wanted),
+        seen: Option<Seen>,
+    ) -> Result<Done, Error> {
+        let Request { resolved, invocation, setting } = request;
+        let version = resolved.version.clone();
+        let seen = match seen {
+            Some(seen) => seen,
+            None => self.look(&version.arn, &wanted).await,
+        };
+        let (request_id, payload) = (invocation.request_id, hex::encode(digest::of([&invocation.payload[..]])));
+        let started = self.clock.now();
+        let (answer, bytes) = whole(runner.run(resolved, buffered(invocation)).await?).await?;
+        let finished = self.clock.now();
+        let meta = Meta {
+            mode: Mode::Dependencies,
+            version: version.version,
+            generation: version.generation,
+            code: version.code.digest,
+            request_id,
+            key: None,
+            payload,
+            is_error: answer.error.is_some(),
+            content_type: answer.content_type,
+            dependencies: seen.states.into_iter().map(|(name, state)| (name, state.ok())).collect(),
+            looked: seen.at,
+        };
+        let done = Done { meta, answer: bytes, finished, id: None, log_tail: answer.log_tail };
+        if done.meta.is_error && !setting.reuse_errors {
+            return Ok(done);
+        }
+        let expires = self.until(finished, &setting);
+        let new = NewRecord {
+            key: hex::encode(key),
+            account: version.arn.account.to_string(),
+            function: version.arn.to_string(),
+            expires,
+            meta: done.meta.written(),
+        };
+        match self.records.put(new, done.answer.clone(), started, finished).await {
+            Ok(id) => {
+                let kept = Kept { id, meta: done.meta.clone(), answer: done.answer.clone(), finished, expires };
+                self.hot.put(key, Arc::new(kept), seen.at);
+                Ok(Done { id: Some(id), ..done })
+            }
+            // It ran, and what is lost is only a shorter way for the next one.
+            Err(error) => {
+                tracing::warn!(%error, "cannot keep what an execution returned");
+                Ok(done)
+            }
+        }
+    }
+
+    /// What all of these are now, looked at side by side. The time is that of the first look.
+    async fn look(&self, of: &FunctionArn, wanted: &Wanted) -> Seen {
+        let at = self.clock.now();
+        Seen { states: self.states(of, wanted).await, at }
+    }
+
+    pub(super) async fn states(&self, of: &FunctionArn, wanted: &Wanted) -> States {
+        let mut states = States::new();
+        let mut looks = JoinSet::new();
+        for (name, resource) in wanted {
+            match resource {
+                None => {
+                    let why = "the payload has no single text, number or truth value at its path";
+                    states.insert(name.clone(), Err(Unknown(why.to_owned())));
+                }
+                Some(Resource::Function { function, .. }) => {
+                    let arn = function.resolve(&of.account, &of.region);
+                    let found = self.directory.resolve(&arn, function.qualifier.as_ref());
+                    let state = found.map(|found| State::Generation(found.version.generation));
+                    states.insert(
+                        name.clone(),
+                        state.or_else(|error| match error {
+                            lambent_registry::Error::ResourceNotFound(_) => Ok(State::Absent),
+                            error => Err(Unknown(error.to_string())),
+                        }),
+                    );
+                }
+                Some(resource) => {
+                    let (name, resource, inspector) = (name.clone(), resource.clone(), self.inspector.clone());
+                    looks.spawn(async move {
+                        let state = inspector.state(&resource).await;
+                        (name, state)
+                    });
+                }
+            }
+        }
+        while let Some(looked) = looks.join_next().await {
+            if let Ok((name, state)) = looked {
+                if state.is_err() {
+                    metrics::counter!("lambent_executions_unchecked_total").increment(1);
+                }
+                states.insert(name, state);
+            }
+        }
+        states
+    }
+}
