@@ -22,10 +22,10 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Request, header};
 use lambent_invoker::executions::{Ask, Filter};
 use lambent_model::idempotency::{Idempotency, MAX_KEY_BYTES, Mode};
-use lambent_model::{AccountId, FunctionRef, RequestId};
+use lambent_model::{AccountId, FunctionArn, FunctionRef, RequestId};
 use lambent_policy::sigv4::Principal;
 use lambent_registry::Caller;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::failure::{Dialect, Failure};
 use crate::request::parameters;
@@ -68,6 +68,20 @@ pub(crate) fn refuse_for_events(headers: &HeaderMap) -> Result<(), Failure> {
             "X-Lambent-Idempotency is for calls that wait for their answer; for events, configure where in the payload the key is.",
         )),
     }
+}
+
+/// The function that an operation deletes, all of it.
+pub(crate) fn of_deleted(
+    service: &Service,
+    by: &Principal,
+    operation: &str,
+    input: &Map<String, Value>,
+) -> Option<FunctionArn> {
+    if operation != "DeleteFunction" || input.contains_key("Qualifier") {
+        return None;
+    }
+    let named: FunctionRef = input.get("FunctionName")?.as_str()?.parse().ok()?;
+    named.qualifier.is_none().then(|| named.resolve(&by.account, &service.parts.region))
 }
 
 fn respond(answer: Result<Value, Failure>) -> Response {

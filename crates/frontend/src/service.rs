@@ -293,8 +293,13 @@ impl Service {
         }
         dispatch::check_layer_version(&members)?;
         let caller = Caller { account: by.account.clone(), arn: by.arn.clone() };
+        let gone = executions::of_deleted(self, by, found.name, &members);
         let called = dispatch::call(&self.parts.registry, &caller, found.name, members).await;
         let output = called.unwrap_or_else(|| Err(Failure::not_built(found.name)))?;
+        if let Some(function) = gone {
+            // One of the same name that comes later has nothing to do with it.
+            self.parts.executions.purge(&function.account, function.to_string()).await?;
+        }
         Ok(respond::success(&LAMBDA, found.operation, output, id))
     }
 

@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-pub use serde_json_path::JsonPath;
+use serde_json_path::JsonPath;
 
 use crate::arn::FunctionRef;
 
@@ -70,6 +70,14 @@ pub enum Error {
     /// No such mode.
     #[error("{0:?} is no idempotency: use off, key or dependencies")]
     Mode(String),
+    /// No path.
+    #[error("{text:?} is no JSONPath ({problem}); one begins with $, as in $.order.id")]
+    Selector {
+        /// As written.
+        text: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// A number that is too large or too small.
     #[error("{name} = {value} is not between {least} and {most}")]
     Range {
@@ -92,6 +100,55 @@ pub enum Error {
     },
 }
 
+/// A JSONPath (RFC 9535): what it leads to in a payload.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Selector {
+    text: String,
+    path: JsonPath,
+}
+
+impl Selector {
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// All that it leads to.
+    pub fn all<'a>(&self, payload: &'a Value) -> Vec<&'a Value> {
+        self.path.query(payload).all()
+    }
+
+    /// The one thing that it leads to; none where there is nothing, or more.
+    pub fn one<'a>(&self, payload: &'a Value) -> Option<&'a Value> {
+        self.path.query(payload).exactly_one().ok()
+    }
+}
+
+impl FromStr for Selector {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let failed = |problem: serde_json_path::ParseError| Error::Selector {
+            text: text.to_owned(),
+            problem: problem.to_string(),
+        };
+        Ok(Self { text: text.to_owned(), path: JsonPath::parse(text).map_err(failed)? })
+    }
+}
+
+impl TryFrom<String> for Selector {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self, Error> {
+        text.parse()
+    }
+}
+
+impl From<Selector> for String {
+    fn from(selector: Selector) -> Self {
+        selector.text
+    }
+}
+
 /// How a function's requests are told apart. The members beside `mode` also serve requests that choose another mode by a header.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -100,10 +157,10 @@ pub struct Idempotency {
     pub mode: Mode,
     /// `key`: where in the payload the key is, for requests that bring none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub key: Option<JsonPath>,
+    pub key: Option<Selector>,
     /// `dependencies`: the parts of the payload that matter; none: all of it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub input: Vec<JsonPath>,
+    pub input: Vec<Selector>,
     /// `dependencies`: what else the answer depends on, beside the function's code and configuration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<Dependency>,
@@ -170,7 +227,7 @@ enum Kind {
 #[derive(Debug, Clone, PartialEq)]
 enum Part {
     Text(String),
-    Path(JsonPath),
+    Path(Selector),
 }
 
 /// A dependency of one request.
@@ -239,7 +296,7 @@ fn filled(parts: &[Part], payload: &Value, encode: impl Fn(&str) -> String) -> O
     for part in parts {
         match part {
             Part::Text(literal) => text.push_str(literal),
-            Part::Path(path) => match path.query(payload).exactly_one().ok()? {
+            Part::Path(path) => match path.one(payload)? {
                 Value::String(value) => text.push_str(&encode(value)),
                 value @ (Value::Number(_) | Value::Bool(_)) => text.push_str(&encode(&value.to_string())),
                 Value::Null | Value::Array(_) | Value::Object(_) => return None,
@@ -258,7 +315,7 @@ fn parts(text: &str) -> Result<Vec<Part>, String> {
         if !before.is_empty() {
             parts.push(Part::Text(before.to_owned()));
         }
-        parts.push(Part::Path(path.parse().map_err(|error| format!("{path:?} is no JSONPath: {error}"))?));
+        parts.push(Part::Path(path.parse().map_err(|error: Error| error.to_string())?));
         rest = behind;
     }
     if !rest.is_empty() {

@@ -9,6 +9,7 @@ mod jetstream;
 pub mod load;
 mod relay;
 pub mod report;
+mod reuse;
 pub mod servers;
 mod warm;
 mod wasm;
@@ -34,6 +35,8 @@ enum Bench {
     Burst(burst::BurstArgs),
     /// Keeping events, beside Redis, JetStream and SQLite; what a backlog costs; how soon an event starts.
     Enqueue(enqueue::EnqueueArgs),
+    /// Answers on record, beside warm Python calls.
+    Reuse(reuse::ReuseArgs),
     /// Idle Python containers per GiB, beside idle emulators.
     Density(density::DensityArgs),
 }
@@ -46,6 +49,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         Bench::Cold(args) => cold::run(args),
         Bench::Burst(args) => burst::run(args),
         Bench::Enqueue(args) => enqueue::run(args),
+        Bench::Reuse(args) => reuse::run(args),
         Bench::Density(args) => density::run(args),
     }
 }

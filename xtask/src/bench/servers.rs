@@ -128,6 +128,19 @@ impl Lambent {
         output(command.arg("--data-dir").arg(self.data.path())).map(drop)
     }
 
+    /// The same on a runtime of the node's own.
+    pub fn deploy_runtime(&self, name: &str, function: &Function, runtime: &str, memory_mib: u32) -> Result<()> {
+        let dir = function.dir.to_str().context("the directory's name is no text")?;
+        let memory = memory_mib.to_string();
+        let function = ["--runtime", runtime, "--handler", function.handler, "--memory", &memory, "--name", name];
+        self.client(&[["deploy", dir].as_slice(), function.as_slice()].concat()).map(drop)
+    }
+
+    /// Runs a client command and gives back what it prints.
+    pub fn client(&self, arguments: &[&str]) -> Result<Value> {
+        output(Command::new(&self.binary).args(arguments).arg("--json").arg("--data-dir").arg(self.data.path()))
+    }
+
     /// Creates a function that anyone may call by its URL, which is returned.
     pub fn deploy_url(&self, name: &str, function: &Function, runtime: &str, environment: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.binary);

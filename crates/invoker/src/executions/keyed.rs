@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::SignedDuration;
-use lambent_model::idempotency::{Idempotency, JsonPath, MAX_KEY_BYTES, Mode};
+use lambent_model::idempotency::{Idempotency, MAX_KEY_BYTES, Mode, Selector};
 use lambent_store::records::{Begun, NewRecord, Outcome, Turn};
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ pub(super) fn key(ask: &Ask, setting: &Idempotency, payload: &[u8]) -> Option<St
     }
     let path = setting.key.as_ref()?;
     let payload: Value = serde_json::from_slice(payload).ok()?;
-    let text = match path.query(&payload).exactly_one().ok()? {
+    let text = match path.one(&payload)? {
         Value::Null => return None,
         Value::String(text) => text.clone(),
         other => other.to_string(),
@@ -200,8 +200,8 @@ pub(super) fn input(setting: &Idempotency, payload: &Bytes, parsed: Option<&Valu
     };
     match (parsed.or(owned.as_ref()), setting.input.as_slice()) {
         (Some(value), paths @ [_, ..]) => {
-            let of = |path: &JsonPath| Value::from_iter(path.query(value).all().into_iter().cloned());
-            Value::from_iter(paths.iter().flat_map(|path| [path.to_string().into(), of(path)])).to_string().into()
+            let of = |path: &Selector| Value::from_iter(path.all(value).into_iter().cloned());
+            Value::from_iter(paths.iter().flat_map(|path| [path.as_str().into(), of(path)])).to_string().into()
         }
         _ => payload.clone(),
     }

@@ -20,6 +20,8 @@ mod inspect;
 mod keyed;
 mod look;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::sync::Arc;

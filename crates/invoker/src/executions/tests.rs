@@ -1,0 +1,469 @@
+//! Executions over a function, a world and a clock that tests turn by hand.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use lambent_fleet::{LogTail, Stages};
+use lambent_model::function::{CodeRef, LogFormat, Logging, Network, Provided, Runtime, TracingMode};
+use lambent_model::idempotency::Resource;
+use lambent_model::{FunctionArn, FunctionVersion, Qualifier, Region, RequestId, Version};
+use lambent_registry::{EventSettings, State as FunctionState};
+use lambent_store::Embedded;
+use lambent_store::records::{NewRecord, Query};
+use proptest::prelude::*;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::*;
+
+/// Everything outside of executions.
+struct World {
+    now: Mutex<Timestamp>,
+    resolved: Mutex<Resolved>,
+    /// URL to its ETag; none: it does not answer.
+    outside: Mutex<HashMap<String, Option<String>>>,
+    runs: AtomicU64,
+    looks: AtomicU64,
+    /// A run takes one and puts it back: without any, runs wait.
+    gate: Semaphore,
+    fails: Mutex<bool>,
+    refuses: Mutex<bool>,
+}
+
+impl Clock for World {
+    fn now(&self) -> Timestamp {
+        *self.now.lock().unwrap()
+    }
+}
+
+impl Directory for World {
+    fn resolve(&self, _: &FunctionArn, _: Option<&Qualifier>) -> Result<Resolved, lambent_registry::Error> {
+        Ok(self.resolved.lock().unwrap().clone())
+    }
+
+    fn reserved_total(&self) -> u32 {
+        0
+    }
+
+    fn event_settings(&self, _: &FunctionArn, _: Option<&Qualifier>) -> Result<EventSettings, lambent_registry::Error> {
+        Err(lambent_registry::Error::TooManyRequests)
+    }
+}
+
+#[async_trait]
+impl Inspect for World {
+    async fn state(&self, resource: &Resource) -> Result<State, Unknown> {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        match self.outside.lock().unwrap().get(&resource.to_string()) {
+            None => Ok(State::Absent),
+            Some(Some(etag)) => Ok(State::Etag(etag.clone())),
+            Some(None) => Err(Unknown("it does not answer".to_owned())),
+        }
+    }
+}
+
+#[async_trait]
+impl Run for World {
+    /// Answers with what the world is like, and with the number of the run.
+    async fn run(&self, _: Resolved, invocation: Invocation) -> Result<Answer, Error> {
+        let number = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
+        let sight = self.sight(&invocation.payload);
+        let _pass = self.gate.acquire().await.unwrap();
+        if *self.refuses.lock().unwrap() {
+            return Err(Error::ShuttingDown);
+        }
+        Ok(Answer {
+            executed_version: Version::Latest,
+            request_id: invocation.request_id,
+            error: self.fails.lock().unwrap().then_some(ErrorKind::Unhandled),
+            content_type: "application/json".to_owned(),
+            body: Body::Buffered(json!({"run": number, "sight": sight}).to_string().into()),
+            stages: Stages::since(invocation.received_at),
+            log_tail: None,
+            finished: None,
+            execution: None,
+        })
+    }
+}
+
+impl World {
+    /// What a run sees.
+    fn sight(&self, payload: &[u8]) -> String {
+        let mut outside: Vec<_> = self.outside.lock().unwrap().clone().into_iter().collect();
+        outside.sort();
+        let generation = self.resolved.lock().unwrap().version.generation;
+        format!("{outside:?} {generation} {}", String::from_utf8_lossy(payload))
+    }
+
+    fn set(&self, url: &str, etag: Option<&str>) {
+        self.outside.lock().unwrap().insert(url.to_owned(), etag.map(str::to_owned));
+    }
+
+    fn pass(&self, milliseconds: i64) {
+        let mut now = self.now.lock().unwrap();
+        *now = now.checked_add(SignedDuration::from_millis(milliseconds)).unwrap();
+    }
+
+    fn deploy(&self) {
+        let mut resolved = self.resolved.lock().unwrap();
+        let generation = uuid::Uuid::new_v4();
+        resolved.version = Arc::new(FunctionVersion { generation, ..FunctionVersion::clone(&resolved.version) });
+    }
+
+    fn runs(&self) -> u64 {
+        self.runs.load(Ordering::Relaxed)
+    }
+}
+
+struct Bench {
+    world: Arc<World>,
+    executions: Arc<Executions>,
+    records: Arc<dyn Records>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new(setting: serde_json::Value) -> Self {
+        Self::holding(setting, 1 << 20)
+    }
+
+    fn holding(setting: serde_json::Value, memory_bytes: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Embedded::open(&dir.path().join("store")).unwrap();
+        let world = Arc::new(World {
+            now: Mutex::new(Timestamp::from_second(1_800_000_000).unwrap()),
+            resolved: Mutex::new(resolved(setting)),
+            outside: Mutex::default(),
+            runs: AtomicU64::new(0),
+            looks: AtomicU64::new(0),
+            gate: Semaphore::new(1000),
+            fails: Mutex::new(false),
+            refuses: Mutex::new(false),
+        });
+        let mut bench = Self {
+            executions: executions(&store.records, &world, memory_bytes),
+            records: store.records.clone(),
+            world,
+            _dir: dir,
+        };
+        bench.executions = executions(&bench.records, &bench.world, memory_bytes);
+        bench
+    }
+
+    /// As after a restart: what was in memory is gone.
+    fn restart(&mut self) {
+        self.executions = executions(&self.records, &self.world, 1 << 20);
+    }
+
+    async fn ask(&self, payload: &str, ask: Option<Ask>) -> Result<(String, Execution), Error> {
+        let resolved = self.world.resolved.lock().unwrap().clone();
+        let invocation = invocation(&resolved, payload, ask);
+        let answer = self.executions.invoke(self.world.clone(), resolved, invocation).await?;
+        let Body::Buffered(body) = answer.body else { panic!() };
+        let execution = answer.execution.unwrap_or(Execution::Ran { record: None });
+        Ok((String::from_utf8(body.to_vec()).unwrap(), execution))
+    }
+
+    async fn is_reused(&self, payload: &str) -> bool {
+        matches!(self.ask(payload, None).await.unwrap().1, Execution::Reused { .. })
+    }
+}
+
+fn executions(records: &Arc<dyn Records>, world: &Arc<World>, memory_bytes: usize) -> Arc<Executions> {
+    Executions::start(records.clone(), world.clone(), world.clone(), world.clone(), memory_bytes)
+}
+
+fn by_key(key: &str) -> Option<Ask> {
+    Some(Ask { mode: None, key: Some(key.to_owned()) })
+}
+
+fn invocation(resolved: &Resolved, payload: &str, idempotency: Option<Ask>) -> Invocation {
+    Invocation {
+        function: resolved.version.arn.clone(),
+        qualifier: None,
+        request_id: RequestId::random(),
+        payload: payload.to_owned().into(),
+        client_context: None,
+        cognito_identity: None,
+        trace: None,
+        mode: AnswerMode::Buffered { log_tail: LogTail::None },
+        received_at: Instant::now(),
+        idempotency,
+    }
+}
+
+fn resolved(setting: serde_json::Value) -> Resolved {
+    let version = FunctionVersion {
+        arn: FunctionArn { region: Region::default(), account: Default::default(), name: "one".parse().unwrap() },
+        version: Version::Latest,
+        generation: uuid::Uuid::new_v4(),
+        runtime: Runtime::Provided(Provided::Al2023),
+        handler: None,
+        code: CodeRef { zipped_bytes: 0, digest: "0".repeat(64).parse().unwrap() },
+        layers: Vec::new(),
+        environment: Default::default(),
+        timeout: Duration::from_secs(3),
+        memory_mib: 128,
+        ephemeral_mib: 512,
+        network: Network::None,
+        logging: Logging {
+            group: "/aws/lambda/one".to_owned(),
+            format: LogFormat::Text,
+            application_level: None,
+            system_level: None,
+        },
+        tracing: TracingMode::PassThrough,
+        snap_start: false,
+    };
+    Resolved {
+        invoked_arn: version.arn.to_string(),
+        version: version.into(),
+        additional: None,
+        state: FunctionState::Active,
+        state_reason: None,
+        reserved_concurrency: None,
+        policy: None,
+        idempotency: Some(Arc::new(serde_json::from_value(setting).unwrap())),
+    }
+}
+
+#[tokio::test]
+async fn a_key_runs_once_and_survives_a_restart() {
+    let mut bench = Bench::new(json!({"mode": "off", "window_secs": 60}));
+    let (first, ran) = bench.ask("1", by_key("a")).await.unwrap();
+    let Execution::Ran { record: Some(record) } = ran else { panic!("{ran:?}") };
+    bench.world.pass(5_000);
+    for _ in 0..2 {
+        let (again, reused) = bench.ask("1", by_key("a")).await.unwrap();
+        let age = Duration::from_secs(5);
+        assert_eq!((&again, reused), (&first, Execution::Reused { record: Some(record), age }));
+        assert_eq!(reused.to_string(), format!("reused; record={record}; age=5"));
+        bench.restart();
+    }
+    assert_ne!(bench.ask("1", by_key("b")).await.unwrap().0, first);
+    assert_ne!(bench.ask("1", None).await.unwrap().0, first, "off");
+    bench.world.pass(56_000);
+    assert_ne!(bench.ask("1", by_key("a")).await.unwrap().0, first, "its window is over");
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_payload() {
+    let bench = Bench::new(json!({"mode": "key", "key": "$.id", "input": ["$.amount"]}));
+    let first = bench.ask(r#"{"id": 7, "amount": 1, "sent": 1}"#, None).await.unwrap().0;
+    assert_eq!(bench.ask(r#"{"id": 7, "amount": 1, "sent": 2}"#, None).await.unwrap().0, first);
+    let refused = bench.ask(r#"{"id": 7, "amount": 2}"#, None).await.unwrap_err();
+    assert_eq!((refused.code(), refused.status()), ("IdempotentParameterMismatchException", 400));
+    // Without a key each runs; who asks for one by name is told.
+    assert!(!bench.is_reused("{}").await);
+    assert!(!bench.is_reused("no JSON").await);
+    let ask = Some(Ask { mode: Some(Mode::Key), key: None });
+    assert!(matches!(bench.ask("{}", ask).await, Err(Error::NoIdempotencyKey)));
+    assert_eq!(bench.world.runs(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_come_at_the_same_time_share_one_run_also_when_its_caller_goes() {
+    for setting in [json!({"mode": "key", "key": "$"}), json!({"mode": "dependencies", "on": ["https://h/a"]})] {
+        let bench = Arc::new(Bench::new(setting));
+        let all = bench.world.gate.acquire_many(1000).await.unwrap();
+        let mut asked = Vec::new();
+        for _ in 0..10 {
+            let bench = bench.clone();
+            asked.push(tokio::spawn(async move { bench.ask("1", None).await.unwrap().0 }));
+            while bench_runs(&asked, &bench.world).await == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        asked.remove(0).abort();
+        drop(all);
+        let mut answers = Vec::new();
+        for task in asked {
+            answers.push(task.await.unwrap());
+        }
+        answers.dedup();
+        assert_eq!((answers.len(), bench.world.runs()), (1, 1));
+    }
+}
+
+async fn bench_runs<T>(_: &[T], world: &World) -> u64 {
+    world.runs()
+}
+
+#[tokio::test]
+async fn failures_are_not_kept_unless_asked() {
+    for (reuse_errors, runs) in [(false, 3), (true, 1)] {
+        for setting in [json!({"mode": "key", "key": "$"}), json!({"mode": "dependencies"})] {
+            let mut setting = setting;
+            setting["reuse_errors"] = reuse_errors.into();
+            let bench = Bench::new(setting);
+            *bench.world.fails.lock().unwrap() = true;
+            for _ in 0..3 {
+                bench.ask("1", None).await.unwrap();
+            }
+            assert_eq!(bench.world.runs(), runs);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_leaves_the_key_free() {
+    let bench = Bench::new(json!({"mode": "key", "key": "$"}));
+    *bench.world.refuses.lock().unwrap() = true;
+    assert!(matches!(bench.ask("1", None).await, Err(Error::ShuttingDown)));
+    assert_eq!(bench.records.usage().await.unwrap().records, 0);
+    *bench.world.refuses.lock().unwrap() = false;
+    assert!(!bench.is_reused("1").await);
+    assert!(bench.is_reused("1").await);
+}
+
+#[tokio::test]
+async fn a_start_whose_process_died_runs_again() {
+    let bench = Bench::new(json!({"mode": "key", "key": "$"}));
+    bench.ask("1", None).await.unwrap();
+    let done = bench.records.list(Query { limit: 1, ..Query::default() }).await.unwrap().remove(0);
+    bench.records.forget(vec![done.id]).await.unwrap();
+    // As it is on disk when the process dies during the run.
+    let started = NewRecord {
+        key: done.key,
+        account: done.account,
+        function: done.function,
+        expires: done.expires,
+        meta: done.meta,
+    };
+    bench.records.begin(started, bench.world.now()).await.unwrap();
+    let mut bench = bench;
+    bench.restart();
+    assert!(!bench.is_reused("1").await);
+    assert!(bench.is_reused("1").await);
+    let records = bench.records.list(Query { limit: 9, ..Query::default() }).await.unwrap();
+    assert_eq!((records.len(), records[0].turn), (1, 2), "one success is on record");
+}
+
+#[tokio::test]
+async fn an_answer_counts_until_something_changes() {
+    let mut bench = Bench::new(json!({"mode": "dependencies", "input": ["$.a"], "on": ["https://h/{$.a}"]}));
+    bench.world.set("https://h/x", Some("1"));
+    let payload = r#"{"a": "x", "b": 1}"#;
+    assert!(!bench.is_reused(payload).await);
+    assert!(bench.is_reused(r#"{"a": "x", "b": 2}"#).await, "only $.a matters");
+    assert!(!bench.is_reused(r#"{"a": "y"}"#).await);
+    bench.restart();
+    assert!(bench.is_reused(payload).await);
+    bench.world.set("https://h/x", Some("2"));
+    assert!(!bench.is_reused(payload).await);
+    assert!(bench.is_reused(payload).await);
+    bench.world.deploy();
+    assert!(!bench.is_reused(payload).await, "its code changed");
+    assert!(bench.is_reused(payload).await);
+    bench.world.set("https://h/x", None);
+    assert!(!bench.is_reused(payload).await, "it cannot be told");
+    bench.world.set("https://h/x", Some("2"));
+    assert!(!bench.is_reused(payload).await, "it could not be told before the run");
+    assert!(bench.is_reused(payload).await);
+}
+
+#[tokio::test]
+async fn fresh_states_are_not_looked_at() {
+    let bench = Bench::new(json!({"mode": "dependencies", "on": ["https://h/a"], "fresh_ms": 1000}));
+    bench.world.set("https://h/a", Some("1"));
+    assert!(!bench.is_reused("1").await);
+    bench.world.set("https://h/a", Some("2"));
+    bench.world.pass(999);
+    assert!(bench.is_reused("1").await);
+    assert_eq!(bench.world.looks.load(Ordering::Relaxed), 1);
+    bench.world.pass(1);
+    assert!(!bench.is_reused("1").await);
+}
+
+#[tokio::test]
+async fn why_says_what_changed_and_drop_forgets() {
+    let bench = Bench::new(json!({"mode": "dependencies", "on": ["https://h/a", "function:other"]}));
+    bench.world.set("https://h/a", Some("1"));
+    let (_, Execution::Ran { record: Some(id) }) = bench.ask("1", None).await.unwrap() else { panic!() };
+    let account = Default::default();
+    let why = bench.executions.why(&account, id.0).await.unwrap().unwrap();
+    assert!(why.is_reusable && why.dependencies.len() == 3, "{why:?}");
+    bench.world.set("https://h/a", Some("2"));
+    let why = bench.executions.why(&account, id.0).await.unwrap().unwrap();
+    assert_eq!(why.because, "changed, or not to be told: https://h/a");
+    bench.world.deploy();
+    let why = bench.executions.why(&account, id.0).await.unwrap().unwrap();
+    assert!(why.dependencies.iter().all(|each| !each.is_unchanged), "{why:?}");
+    let stranger = "111111111111".parse().unwrap();
+    assert!(bench.executions.show(&stranger, id.0).await.unwrap().is_none());
+    assert!(!bench.executions.discard(&stranger, id.0).await.unwrap());
+    assert!(bench.executions.discard(&account, id.0).await.unwrap());
+    assert!(!bench.is_reused("1").await);
+    assert_eq!(bench.executions.list(&account, Filter::default()).await.unwrap().len(), 1);
+    let arn = bench.world.resolved.lock().unwrap().version.arn.to_string();
+    assert_eq!(bench.executions.purge(&account, arn).await.unwrap(), 1);
+}
+
+/// One step of a history.
+#[derive(Debug, Clone)]
+enum Step {
+    Ask(u8),
+    Change(u8, Option<u8>),
+    Deploy,
+    Pass(u16),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..3u8).prop_map(Step::Ask),
+        3 => (0..2u8, proptest::option::weighted(0.8, 0..3u8)).prop_map(|(url, etag)| Step::Change(url, etag)),
+        1 => Just(Step::Deploy),
+        3 => (1..700u16).prop_map(Step::Pass),
+        1 => Just(Step::Restart),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    /// Whatever happens: an answer is what a run would have seen at some time within the freshness bound.
+    #[test]
+    fn no_answer_is_older_than_the_freshness_bound(fresh in prop_oneof![Just(0i64), 1..1000i64], memory in prop_oneof![Just(0usize), Just(1 << 20)], steps in proptest::collection::vec(step(), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let setting = json!({"mode": "dependencies", "on": ["https://h/0", "https://h/1"], "fresh_ms": fresh});
+            let mut bench = Bench::holding(setting, memory);
+            let start = bench.world.now();
+            let elapsed = |world: &World| world.now().duration_since(start).as_millis() as i64;
+            // The world as it became, and when.
+            let mut past: Vec<(i64, [String; 3])> = Vec::new();
+            let sights = |world: &World| [0, 1, 2].map(|n: u8| world.sight(n.to_string().as_bytes()));
+            past.push((0, sights(&bench.world)));
+            for step in steps {
+                match step {
+                    Step::Change(url, etag) => {
+                        let etag = etag.map(|etag| etag.to_string());
+                        bench.world.set(&format!("https://h/{url}"), etag.as_deref());
+                    }
+                    Step::Deploy => {
+                        bench.world.deploy();
+                        // Own code and configuration are never taken on trust.
+                        past.clear();
+                    }
+                    Step::Pass(time) => bench.world.pass(time.into()),
+                    Step::Restart => bench.restart(),
+                    Step::Ask(payload) => {
+                        let (answer, _) = bench.ask(&payload.to_string(), None).await.unwrap();
+                        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+                        let sight = answer["sight"].as_str().unwrap();
+                        let since = elapsed(&bench.world) - fresh;
+                        // What became of the world counts until the next change, so the last one before `since` does.
+                        let first = past.iter().rposition(|(at, _)| *at <= since).unwrap_or(0);
+                        let is_recent = past[first..].iter().any(|(_, sights)| sights[usize::from(payload)] == sight);
+                        assert!(is_recent, "{sight} was so too long ago");
+                    }
+                }
+                past.push((elapsed(&bench.world), sights(&bench.world)));
+            }
+        });
+    }
+}
