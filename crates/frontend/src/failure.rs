@@ -191,7 +191,7 @@ mod tests {
     fn every_error_has_awss_code_status_and_retryability() {
         let text = || "text".to_owned();
         let throttled = lambent_invoker::ThrottleReason::ConcurrentInvocationLimitExceeded;
-        let failures: [(Failure, &str, u16, bool); 27] = [
+        let failures: [(Failure, &str, u16, bool); 32] = [
             (Registry::InvalidParameterValue(text()).into(), "InvalidParameterValueException", 400, false),
             (Registry::Validation(text()).into(), "ValidationException", 400, false),
             (Registry::ResourceNotFound(text()).into(), "ResourceNotFoundException", 404, false),
@@ -220,6 +220,11 @@ mod tests {
             (lambent_invoker::Error::TooLarge { limit: 1 }.into(), "RequestEntityTooLargeException", 413, false),
             (lambent_invoker::Error::QueueFull.into(), "TooManyRequestsException", 429, true),
             (lambent_invoker::Error::Recursive.into(), "RecursiveInvocationException", 400, false),
+            (lambent_invoker::Error::RecordsFull.into(), "TooManyRequestsException", 429, true),
+            (lambent_invoker::Error::NoIdempotencyKey.into(), "InvalidParameterValueException", 400, false),
+            (lambent_invoker::Error::IdempotencyMismatch.into(), "IdempotentParameterMismatchException", 400, false),
+            (lambent_invoker::Error::AnswerTooLarge { limit: 1 }.into(), "ResponseSizeTooLargeException", 413, false),
+            (lambent_invoker::Error::Lost.into(), "ServiceException", 500, true),
             (Failure::event_too_large(1), "RequestEntityTooLargeException", 413, false),
             (lambent_invoker::Error::ShuttingDown.into(), "ServiceException", 503, true),
             (

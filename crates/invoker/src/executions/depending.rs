@@ -222,6 +222,10 @@ impl Executions {
                 }
                 Some(Resource::Function { function, .. }) => {
                     let arn = function.resolve(&of.account, &of.region);
+                    if arn.account != of.account {
+                        states.insert(name.clone(), Err(Unknown("it is another account's".to_owned())));
+                        continue;
+                    }
                     let found = self.directory.resolve(&arn, function.qualifier.as_ref());
                     let state = found.map(|found| State::Generation(found.version.generation));
                     states.insert(
