@@ -143,14 +143,8 @@ impl Bench {
             fails: Mutex::new(false),
             refuses: Mutex::new(false),
         });
-        let mut bench = Self {
-            executions: executions(&store.records, &world, memory_bytes),
-            records: store.records.clone(),
-            world,
-            _dir: dir,
-        };
-        bench.executions = executions(&bench.records, &bench.world, memory_bytes);
-        bench
+        let executions = executions(&store.records, &world, memory_bytes);
+        Self { executions, records: store.records.clone(), world, _dir: dir }
     }
 
     /// As after a restart: what was in memory is gone.
@@ -271,9 +265,9 @@ async fn those_who_come_at_the_same_time_share_one_run_also_when_its_caller_goes
         let all = bench.world.gate.acquire_many(1000).await.unwrap();
         let mut asked = Vec::new();
         for _ in 0..10 {
-            let bench = bench.clone();
-            asked.push(tokio::spawn(async move { bench.ask("1", None).await.unwrap().0 }));
-            while bench_runs(&asked, &bench.world).await == 0 {
+            let theirs = bench.clone();
+            asked.push(tokio::spawn(async move { theirs.ask("1", None).await.unwrap().0 }));
+            while bench.world.runs() == 0 {
                 tokio::task::yield_now().await;
             }
         }
@@ -286,10 +280,6 @@ async fn those_who_come_at_the_same_time_share_one_run_also_when_its_caller_goes
         answers.dedup();
         assert_eq!((answers.len(), bench.world.runs()), (1, 1));
     }
-}
-
-async fn bench_runs<T>(_: &[T], world: &World) -> u64 {
-    world.runs()
 }
 
 #[tokio::test]
