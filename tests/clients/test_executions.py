@@ -7,6 +7,7 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
+import boto3
 import botocore.awsrequest
 import pytest
 import requests
@@ -14,6 +15,7 @@ from botocore.auth import SigV4Auth
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from conftest import Node, binary, plain
+from moto.server import ThreadedMotoServer
 
 # Each run adds a line to its log; the answer is different every time.
 CODE = """
@@ -261,3 +263,34 @@ def test_a_function_of_the_same_name_has_nothing_to_do_with_a_deleted_one(node, 
     node.create({"app.py": CODE}, FunctionName=function)
     assert lambent(node, "executions", "configure", function)["mode"] == "off"
     assert call(node, function, {}, key("same"))[0].json() != first
+
+
+def test_objects_are_looked_at(tmp_path):
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    endpoint = f"http://{host}:{port}"
+    own = {"aws_access_key_id": "AKID", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    s3 = boto3.client("s3", endpoint_url=endpoint, **own)
+    s3.create_bucket(Bucket="pictures")
+    s3.put_object(Bucket="pictures", Key="a/b.png", Body=b"one")
+    keys = ["--set", "aws.access_key_id=AKID", "--set", "aws.secret_access_key=secret"]
+    node = Node(tmp_path / "node", "--aws-endpoint", endpoint, *keys)
+    try:
+        name = node.create({"app.py": CODE})
+        resource = "s3://pictures/{$.image}"
+        lambent(node, "executions", "configure", name, "--mode", "dependencies", "--on", resource)
+
+        def ran(image):
+            return call(node, name, {"image": image})[1].split(";")[0]
+
+        assert [ran("a/b.png"), ran("a/b.png"), ran("none"), ran("none")] == ["ran", "reused", "ran", "reused"]
+        s3.put_object(Bucket="pictures", Key="a/b.png", Body=b"two")
+        s3.put_object(Bucket="pictures", Key="none", Body=b"there")
+        assert [ran("a/b.png"), ran("none"), ran("a/b.png"), ran("none")] == ["ran", "ran", "reused", "reused"]
+        s3.delete_object(Bucket="pictures", Key="none")
+        assert [ran("none"), ran("none")] == ["ran", "reused"]
+        server.stop()
+        assert [ran("a/b.png"), ran("a/b.png")] == ["ran", "ran"]
+    finally:
+        node.stop()
