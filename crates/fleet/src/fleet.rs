@@ -241,6 +241,12 @@ impl Fleet {
         self.inner.snapshot(version).await
     }
 
+    /// Has the snapshots of these versions taken in the background, in this order and ahead of any call, as far as memory and disk go. Ends
+    /// with how many were begun.
+    pub fn snapshot_ahead(&self, versions: Vec<Arc<FunctionVersion>>) -> JoinHandle<usize> {
+        self.inner.snapshot_ahead(versions)
+    }
+
     /// What became of the snapshot of a version that asks for one.
     pub fn snap_start(&self, generation: Uuid) -> SnapStart {
         self.inner.snapshots.what_of(generation)

@@ -8,7 +8,8 @@
 //! A snapshot is a file that the function's own runtime wrote through its Runtime API, opaque to the node: memory, `/tmp`, what else the
 //! process had. Only cells of the same version get to see it, read-only. It serves forks of the template it was taken in alone, because only those
 //! have their memory at the same places; when that template is spent another snapshot is taken. None outlives the node's process. Together they
-//! take [`TOTAL_BYTES`] of disk at most (and of page cache, as far as the host has use for it); the oldest goes first.
+//! take [`TOTAL_BYTES`] of disk at most (and of page cache, as far as the host has use for it); the oldest goes first. So a node that starts
+//! has none: it takes them again ahead of any call, in the background, of [`AHEAD`] versions at most, as long as there is memory and disk for it.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -21,14 +22,19 @@ use lambent_model::function::Runtime;
 use lambent_sandbox::Template;
 use tempfile::{NamedTempFile, TempPath};
 use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::fleet::Inner;
 use crate::placement::Purpose;
+use crate::warming::pressure::Pressure;
 use crate::{Error, container};
 
 /// Disk that all snapshots take together.
 const TOTAL_BYTES: u64 = 4 << 30;
+
+/// Versions whose snapshots are taken again when the node starts; others get theirs with their next cold start.
+const AHEAD: usize = 64;
 
 /// What is said of a version whose environment keeps it from being forked, or of an interpreter that cannot be.
 pub(crate) const NO_FORK: &str =
@@ -128,6 +134,11 @@ impl Snapshots {
         }
     }
 
+    /// Disk that all take.
+    fn bytes(&self) -> u64 {
+        self.known().values().map(Entry::bytes).sum()
+    }
+
     /// What became of a version's.
     pub(crate) fn what_of(&self, generation: Uuid) -> SnapStart {
         self.known().get(&generation).map_or(SnapStart::Pending, |entry| entry.state.shown())
@@ -135,9 +146,10 @@ impl Snapshots {
 
     /// Each.
     pub(crate) fn status(&self) -> Vec<SnapshotStatus> {
-        let shown = |entry: &Entry| {
-            let bytes = if let State::Ready(snapshot) = &entry.state { snapshot.bytes } else { 0 };
-            SnapshotStatus { function: entry.function.clone(), state: entry.state.shown(), bytes }
+        let shown = |entry: &Entry| SnapshotStatus {
+            function: entry.function.clone(),
+            state: entry.state.shown(),
+            bytes: entry.bytes(),
         };
         self.known().values().map(shown).collect()
     }
@@ -166,8 +178,7 @@ impl Snapshots {
         entry.state = State::Ready(Arc::new(Snapshot { path: file, template, bytes }));
         let mut order = self.order();
         order.push_back(generation);
-        let size = |entry: &Entry| if let State::Ready(snapshot) = &entry.state { snapshot.bytes } else { 0 };
-        while order.len() > 1 && known.values().map(size).sum::<u64>() > TOTAL_BYTES {
+        while order.len() > 1 && known.values().map(Entry::bytes).sum::<u64>() > TOTAL_BYTES {
             if let Some(oldest) = order.pop_front() {
                 known.remove(&oldest);
             }
@@ -187,6 +198,15 @@ impl Snapshots {
     pub(crate) fn forget(&self, generation: Uuid) {
         self.known().remove(&generation);
         self.order().retain(|known| *known != generation);
+    }
+}
+
+impl Entry {
+    fn bytes(&self) -> u64 {
+        match &self.state {
+            State::Ready(snapshot) => snapshot.bytes,
+            State::Making | State::Off(_) => 0,
+        }
     }
 }
 
@@ -237,6 +257,33 @@ impl Inner {
         let (outcome, taken) = oneshot::channel();
         self.tasks.spawn(container::run_for_snapshot(Arc::clone(self), id, version, commands, outcome));
         taken.await.unwrap_or_else(|_| Err(Untaken::Node(Error::Lost.to_string())))
+    }
+
+    /// [`Self::snapshot`] of several, before anybody calls them; how many were asked for. What fails is tried again by the next cold start.
+    pub(crate) fn snapshot_ahead(self: &Arc<Self>, versions: Vec<Arc<FunctionVersion>>) -> JoinHandle<usize> {
+        let fleet = Arc::clone(self);
+        self.tasks.spawn(async move {
+            let mut asked = 0;
+            let stopped = fleet.closing.clone();
+            let each = async {
+                for version in versions.iter().take(AHEAD) {
+                    if fleet.warming.pressure() == Pressure::High || fleet.snapshots.bytes() >= TOTAL_BYTES {
+                        let left = versions.len() - asked;
+                        tracing::info!(
+                            left,
+                            "no more snapshots are taken ahead: memory is short, or their disk is full"
+                        );
+                        return;
+                    }
+                    asked += 1;
+                    if let Err(reason) = fleet.snapshot(version).await {
+                        tracing::warn!(function = version.qualified_arn(), reason, "no snapshot: its init failed");
+                    }
+                }
+            };
+            stopped.run_until_cancelled(each).await;
+            asked
+        })
     }
 
     /// [`Self::snapshot`] behind everybody's back: after a start that would have been a clone's.

@@ -28,6 +28,18 @@ pub(crate) fn take_up(registry: &Arc<Registry>) {
     }
 }
 
+/// Active versions that ask for a snapshot: the newest of each function, then the second newest of each, and so on.
+pub(crate) fn with_snapshots(registry: &Registry) -> Vec<Arc<FunctionVersion>> {
+    let mut found = Vec::new();
+    for function in registry.snapshot.functions.all() {
+        let versions = function.versions.values().rev();
+        let active = versions.filter(|one| one.running.snap_start && one.config.state == Lifecycle::Active);
+        found.extend(active.enumerate().map(|(age, one)| (age, Arc::clone(&one.running))));
+    }
+    found.sort_by_key(|(age, _)| *age);
+    found.into_iter().map(|(_, version)| version).collect()
+}
+
 /// Prepares a version in the background.
 pub(crate) fn prepare(registry: &Arc<Registry>, version: FunctionVersion) {
     let registry = registry.clone();

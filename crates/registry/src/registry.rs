@@ -62,6 +62,8 @@ pub trait Deployer: Send + Sync + 'static {
     fn runtimes(&self) -> Vec<Runtime>;
     /// There is such a version, so calls of it may come.
     fn expect(&self, _version: &FunctionVersion) {}
+    /// Versions that ask for a snapshot and were active before the node started; the first are the likeliest to be called.
+    fn snapshot_ahead(&self, _versions: Vec<Arc<FunctionVersion>>) {}
     /// What became of the snapshot of a version that asks for one, which was taken, if it can be, as part of [`Self::prepare`].
     fn snap_start(&self, _generation: Uuid) -> Optimization {
         Optimization::default()
@@ -235,6 +237,7 @@ impl Registry {
         for function in registry.snapshot.functions.all() {
             registry.deployer.expect(&function.running);
         }
+        registry.deployer.snapshot_ahead(deploy::with_snapshots(&registry));
         provision::follow(&registry);
         sweep::start(&registry);
         Ok(registry)

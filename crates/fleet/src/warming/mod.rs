@@ -101,6 +101,11 @@ impl Warming {
         instance
     }
 
+    /// How the host's memory is.
+    pub(crate) fn pressure(&self) -> Pressure {
+        self.config.pressure.ask()
+    }
+
     /// Each kind.
     pub(crate) fn status(&self) -> Vec<KindStatus> {
         self.books().status()
@@ -152,7 +157,7 @@ pub(crate) async fn keep(fleet: Arc<Inner>) {
 
 /// Looks at the host's memory. When it is short and the pool has given all it had, idle containers go.
 fn relieve(fleet: &Inner) -> Pressure {
-    let pressure = fleet.warming.config.pressure.ask();
+    let pressure = fleet.warming.pressure();
     gauge!("lambent_pool_pressure").set(if pressure == Pressure::High { 1.0 } else { 0.0 });
     fleet.wasm.under(pressure);
     if pressure == Pressure::High && fleet.warming.books().is_empty() {

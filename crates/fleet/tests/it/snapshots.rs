@@ -1,8 +1,9 @@
 //! Versions with snapshots: clones where cells are real (`LAMBENT_TEST_AGENT`), ordinary starts and a reason where they are simulated.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use lambent_fleet::SnapStart;
+use lambent_fleet::{Pressure, PressureProbe, SnapStart};
 use lambent_model::{FunctionVersion, Version};
 
 use crate::harness::{Harness, call, isolated};
@@ -119,5 +120,30 @@ async fn a_failing_after_restore_hook_fails_the_call() {
         let outcome = harness.call(&function, "{}").await;
         assert!(outcome.failed && outcome.body.contains("ValueError"), "{}", outcome.body);
     }
+    harness.end().await;
+}
+
+static PRESSED: AtomicBool = AtomicBool::new(false);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_starts_takes_them_ahead_of_any_call_while_there_is_memory() {
+    let probe = PressureProbe(|| if PRESSED.load(Ordering::Acquire) { Pressure::High } else { Pressure::Calm });
+    let harness = Harness::with(|config| config.pool.pressure = probe).await;
+    let Some(function) = published(&harness, SOURCE).await else { return };
+    let Some(other) = published(&harness, SOURCE).await else { return };
+    assert_ne!(function.generation, other.generation);
+    PRESSED.store(true, Ordering::Release);
+    assert_eq!(harness.fleet.snapshot_ahead(vec![Arc::new(function.clone())]).await.unwrap(), 0);
+    assert_eq!(harness.fleet.snap_start(function.generation), SnapStart::Pending);
+    PRESSED.store(false, Ordering::Release);
+    let versions = vec![Arc::new(function.clone()), Arc::new(other.clone())];
+    assert_eq!(harness.fleet.snapshot_ahead(versions).await.unwrap(), 2);
+    for version in [&function, &other] {
+        let state = harness.fleet.snap_start(version.generation);
+        assert_eq!(state == SnapStart::On, isolated(), "{state:?}");
+    }
+    harness.empty().await;
+    let first = answer(&harness.call(&function, "{}").await.body);
+    assert_eq!(first[2] == "snap-start", isolated(), "the first call has a clone");
     harness.end().await;
 }

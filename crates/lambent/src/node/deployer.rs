@@ -19,6 +19,11 @@ impl Deployer for FleetDeployer {
         self.0.snapshot(version).await
     }
 
+    fn snapshot_ahead(&self, versions: Vec<Arc<FunctionVersion>>) {
+        // It ends by itself, and with the fleet.
+        drop(self.0.snapshot_ahead(versions));
+    }
+
     fn snap_start(&self, generation: Uuid) -> Optimization {
         match self.0.snap_start(generation) {
             SnapStart::On => Optimization::On,

@@ -1,6 +1,8 @@
 //! What a stop, orderly or not, leaves, and what is forgotten.
 
 use super::*;
+use crate::deploy;
+use crate::shape::SnapStart;
 
 #[tokio::test]
 async fn everything_is_there_after_a_restart_and_the_unfinished_is_finished() {
@@ -25,6 +27,35 @@ async fn everything_is_there_after_a_restart_and_the_unfinished_is_finished() {
     assert_eq!(after.code_sha256, before.code_sha256);
     assert_eq!(after.last_update_status, Some(LastUpdateStatus::Successful));
     assert_eq!(world.publish("f").await.version.as_deref(), Some("2"));
+    world.registry.shutdown().await;
+}
+
+#[tokio::test]
+async fn snapshots_are_asked_for_again_after_a_restart_the_newest_of_each_function_first() {
+    let world = World::new().await;
+    for name in ["f", "g"] {
+        let snap_start = Some(SnapStart { apply_on: Some("PublishedVersions".to_owned()) });
+        let request = CreateFunctionRequest { snap_start, ..World::request(name) };
+        world.registry.create_function(&world.caller, request).await.unwrap();
+        world.settle(name).await;
+        world.publish(name).await;
+    }
+    world.retime("f", 7).await;
+    world.publish("f").await;
+    world.function("without").await;
+    world.publish("without").await;
+    assert_eq!(*world.deployer.ahead.lock().unwrap(), Vec::<String>::new());
+    while deploy::with_snapshots(&world.registry).len() < 3 {
+        tokio::task::yield_now().await;
+    }
+    let dir = world.close().await;
+
+    let world = World::on(dir.path(), Arc::new(Told::default())).await;
+    let mut asked = world.deployer.ahead.lock().unwrap().clone();
+    // Which function comes first is nobody's business.
+    asked.get_mut(..2).unwrap().sort();
+    let ends: Vec<&str> = asked.iter().filter_map(|arn| arn.split_once("function:")).map(|(_, end)| end).collect();
+    assert_eq!(ends, ["f:2", "g:1", "f:1"]);
     world.registry.shutdown().await;
 }
 

@@ -38,6 +38,8 @@ pub(super) struct Told {
     /// What was to be provisioned last, and what becomes of each version of it.
     pub(super) wanted: tokio::sync::watch::Sender<Vec<(u64, u32)>>,
     pub(super) allocation: Mutex<Allocation>,
+    /// Of which versions snapshots were to be taken ahead.
+    pub(super) ahead: Mutex<Vec<String>>,
 }
 
 impl Default for Told {
@@ -48,6 +50,7 @@ impl Default for Told {
             retired: Mutex::default(),
             wanted: Default::default(),
             allocation: Mutex::default(),
+            ahead: Mutex::default(),
         }
     }
 }
@@ -60,6 +63,9 @@ impl Deployer for Told {
     }
     fn retire(&self, generation: Uuid) {
         self.retired.lock().unwrap().push(generation);
+    }
+    fn snapshot_ahead(&self, versions: Vec<Arc<FunctionVersion>>) {
+        *self.ahead.lock().unwrap() = versions.iter().map(|version| version.qualified_arn()).collect();
     }
     fn provision(&self, wanted: Vec<(Arc<FunctionVersion>, u32)>) {
         let number = |version: &FunctionVersion| version.version.to_string().parse().unwrap();
