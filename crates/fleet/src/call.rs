@@ -1,5 +1,6 @@
 //! One call: what goes in, what comes out.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -33,6 +34,8 @@ pub struct Call {
     pub cognito_identity: Option<String>,
     /// `X-Amzn-Trace-Id`.
     pub trace: Option<String>,
+    /// `X-Amz-Tenant-Id`, of a version that isolates tenants.
+    pub tenant: Option<Arc<str>>,
     /// When the request reached this node.
     pub received_at: Instant,
     /// How the answer is wanted.

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::container::{self, Command, Job};
 use crate::fleet::Inner;
-use crate::placement::{Handle, Patience, Placement, Purpose, SOON};
+use crate::placement::{Handle, Lane, Patience, Placement, Purpose, SOON};
 use crate::turns::{StartTurn, Starts};
 use crate::{Error, Stage};
 
@@ -65,7 +65,7 @@ impl Inner {
         }
         loop {
             // The lock is free again before the placement is looked at.
-            let placement = self.pool().place(version, patience);
+            let placement = self.pool().place(&lane(version, &job), patience);
             job.stages.end(Stage::Placement);
             let (error, back) = match placement {
                 Placement::Warm(handle) => match hand_over(&handle, job) {
@@ -84,7 +84,7 @@ impl Inner {
                 Placement::Fresh => match self.turns.starts.try_acquire() {
                     Some(turn) => return self.start(version, job, turn),
                     None => {
-                        let free = self.pool().queue(version);
+                        let free = self.pool().queue(&lane(version, &job));
                         self.tasks.spawn(Arc::clone(self).wait_for_turn(Arc::clone(version), job, free));
                         return Ok(());
                     }
@@ -166,7 +166,7 @@ impl Inner {
     /// Starts a container's task. `turn` is given back when its init phase is over, or has lasted so long that it is not the processor
     /// it waits for.
     fn start(self: &Arc<Self>, version: &Arc<FunctionVersion>, job: Box<Job>, turn: StartTurn) -> Result<(), Refused> {
-        let place = self.pool().begin(version, Purpose::Call);
+        let place = self.pool().begin(version, &lane(version, &job), Purpose::Call);
         let Some((id, commands)) = place else {
             drop(turn);
             return self.wait_for_room(version, job);
@@ -197,8 +197,9 @@ impl Inner {
         _waiter: OwnedSemaphorePermit,
     ) {
         let deadline = tokio::time::Instant::now() + self.config.room_patience;
+        let lane = lane(&version, &job);
         loop {
-            let mut free = self.pool().queue(&version);
+            let mut free = self.pool().queue(&lane);
             let turn = async {
                 // That the rate of scaling allows another one is told by nobody.
                 let _ = tokio::time::timeout(LOOK_EVERY, self.turns.room.notified()).await;
@@ -222,10 +223,10 @@ impl Inner {
                 continue;
             }
             let Some(turn) = turn.take() else {
-                self.pool().tidy(version.generation);
+                self.pool().tidy(&lane);
                 return job.refuse(self.full());
             };
-            let place = self.pool().begin(&version, Purpose::Call);
+            let place = self.pool().begin(&version, &lane, Purpose::Call);
             if let Some((id, commands)) = place {
                 job.stages.end(Stage::Queue);
                 return container::run(Arc::clone(&self), id, version, job, commands, self.hold(turn)).await;
@@ -238,7 +239,7 @@ impl Inner {
         self.interpreters.ready().await;
         self.can_run(&version)?;
         let turn = self.turns.starts.acquire(version.generation).await;
-        let place = self.pool().begin(&version, Purpose::Provisioned);
+        let place = self.pool().begin(&version, &Lane::of(&version, None), Purpose::Provisioned);
         let Some((id, commands)) = place else { return Err(self.full()) };
         self.tasks.spawn(container::run_ahead(Arc::clone(self), id, version, commands, self.hold(turn)));
         Ok(())
@@ -288,6 +289,11 @@ impl Turn {
         });
         Self(dropped)
     }
+}
+
+/// Which containers may take a call.
+fn lane(version: &FunctionVersion, job: &Job) -> Lane {
+    Lane::of(version, job.call.tenant.as_ref())
 }
 
 /// Gives a call to a container's task; hands it back where that has ended.

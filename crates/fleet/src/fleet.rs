@@ -37,6 +37,9 @@ pub struct ContainerStatus {
     pub id: ContainerId,
     /// The function's ARN, with version.
     pub function: String,
+    /// Whom it serves, where the function isolates tenants.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// `starting`, `busy`, `finishing`, `idle` or `ending`.
     pub state: &'static str,
     /// Memory promised to it.

@@ -1,8 +1,10 @@
 //! Which container a call gets.
 //!
-//! In order: the most recently used idle container of the version; one that has answered and is about to be free, if that happens within
+//! Where a version isolates tenants, its containers are kept apart for each of them: a [`Lane`] is a version, and a tenant if there is one.
+//!
+//! In order: the most recently used idle container of the lane; one that has answered and is about to be free, if that happens within
 //! [`SOON`]; a new one. A node starts a few containers at a time, because more would only make each of them later: a call whose turn to start one
-//! has not come takes whichever of its version becomes free meanwhile. A new one needs room on the node: idle containers of other versions
+//! has not come takes whichever of its lane becomes free meanwhile. A new one needs room on the node: idle containers of other lanes
 //! make it, least recently used first; if that is not enough the call waits for [some](crate::dispatch), and is refused when none comes. What a new container is made from, an instance of the
 //! [warming pool](crate::warming) or one built in the call's way, is its own task's business.
 //!
@@ -43,6 +45,20 @@ pub(crate) enum Placement {
     Closed,
 }
 
+/// Which calls may share a container: those of one version, and of one tenant where it isolates tenants.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Lane {
+    pub generation: Uuid,
+    pub tenant: Option<Arc<str>>,
+}
+
+impl Lane {
+    /// The lane of calls of `version` for `tenant`.
+    pub(crate) fn of(version: &FunctionVersion, tenant: Option<&Arc<str>>) -> Self {
+        Self { generation: version.generation, tenant: tenant.cloned() }
+    }
+}
+
 /// A way to a container's task.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
@@ -64,7 +80,7 @@ pub(crate) struct Room {
 pub(crate) struct Pool {
     room: Room,
     entries: HashMap<ContainerId, Entry>,
-    versions: HashMap<Uuid, Generation>,
+    lanes: HashMap<Lane, Books>,
     memory_mib: u64,
     /// Orders the moments at which containers became idle.
     moment: u64,
@@ -76,7 +92,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Entry {
     state: State,
-    generation: Uuid,
+    lane: Lane,
     function: String,
     memory_mib: u32,
     calls: u64,
@@ -86,9 +102,9 @@ struct Entry {
     commands: mpsc::Sender<Command>,
 }
 
-/// The containers of one version of a function.
+/// The containers of one lane.
 #[derive(Debug, Default)]
-struct Generation {
+struct Books {
     /// The most recently used last.
     idle: Vec<ContainerId>,
     finishing: usize,
@@ -100,66 +116,68 @@ struct Generation {
 impl Pool {
     /// None yet. `room_made` is told when there may be room where there was none.
     pub(crate) fn new(room: Room, room_made: Arc<Notify>) -> Self {
-        let (entries, versions) = Default::default();
-        Self { room, entries, versions, memory_mib: 0, moment: 0, closed: false, room_made }
+        let (entries, lanes) = Default::default();
+        Self { room, entries, lanes, memory_mib: 0, moment: 0, closed: false, room_made }
     }
 
-    /// A place for a call of `version`. `patience`: whether it may wait for a container that is about to be free.
-    pub(crate) fn place(&mut self, version: &FunctionVersion, patience: Patience) -> Placement {
+    /// A place for a call in this lane. `patience`: whether it may wait for a container that is about to be free.
+    pub(crate) fn place(&mut self, lane: &Lane, patience: Patience) -> Placement {
         if self.closed {
             return Placement::Closed;
         }
-        if let Some(id) = self.versions.get(&version.generation).and_then(|generation| generation.idle.last().copied())
+        if let Some(id) = self.lanes.get(lane).and_then(|books| books.idle.last().copied())
             && let Some(handle) = self.take(id)
         {
             return Placement::Warm(handle);
         }
         if patience == Patience::Some
-            && let Some(generation) = self.versions.get_mut(&version.generation)
+            && let Some(books) = self.lanes.get_mut(lane)
         {
-            generation.waiting.retain(|waiter| !waiter.is_closed());
-            if generation.waiting.len() < generation.finishing {
+            // Those that gave up do not count.
+            books.waiting.retain(|waiter| !waiter.is_closed());
+            if books.waiting.len() < books.finishing {
                 let (sender, receiver) = oneshot::channel();
-                generation.waiting.push_back(sender);
+                books.waiting.push_back(sender);
                 return Placement::Soon(receiver);
             }
         }
         Placement::Fresh
     }
 
-    /// Waits for a container of `version` that becomes free, whenever that is.
-    pub(crate) fn queue(&mut self, version: &FunctionVersion) -> oneshot::Receiver<Handle> {
+    /// Waits for a container of this lane that becomes free, whenever that is.
+    pub(crate) fn queue(&mut self, lane: &Lane) -> oneshot::Receiver<Handle> {
         let (sender, receiver) = oneshot::channel();
-        self.versions.entry(version.generation).or_default().waiting.push_back(sender);
+        self.lanes.entry(lane.clone()).or_default().waiting.push_back(sender);
         receiver
     }
 
-    /// A place in the books for a new container of `version`; none where there is no room for it, or too many were begun of late.
+    /// A place in the books for a new container of `version` in `lane`; none where there is no room for it, or too many were begun of late.
     pub(crate) fn begin(
         &mut self,
         version: &FunctionVersion,
+        lane: &Lane,
         purpose: Purpose,
     ) -> Option<(ContainerId, mpsc::Receiver<Command>)> {
         let counts = purpose == Purpose::Call;
         // The rate first: who may not begin takes no idle container from others.
-        let rate = &mut self.versions.entry(version.generation).or_default().rate;
+        let rate = &mut self.lanes.entry(lane.clone()).or_default().rate;
         if counts && !rate.allows(Instant::now(), self.room.scaling) {
             return None;
         }
         if self.closed || !self.make_room(version.memory_mib) {
-            self.tidy(version.generation);
+            self.tidy(lane);
             return None;
         }
-        let generation = self.versions.entry(version.generation).or_default();
+        let books = self.lanes.entry(lane.clone()).or_default();
         if counts {
-            generation.rate.take();
+            books.rate.take();
         }
-        generation.containers += 1;
+        books.containers += 1;
         let (commands, receiver) = mpsc::channel(2);
         let id = ContainerId::random();
         let entry = Entry {
             state: State::Starting(Then::Wait),
-            generation: version.generation,
+            lane: lane.clone(),
             function: version.qualified_arn(),
             memory_mib: version.memory_mib,
             calls: u64::from(counts),
@@ -173,12 +191,12 @@ impl Pool {
         Some((id, receiver))
     }
 
-    /// Forgets a version without containers that nobody waits for.
-    pub(crate) fn tidy(&mut self, generation: Uuid) {
-        let Some(found) = self.versions.get_mut(&generation) else { return };
+    /// Forgets a lane without containers that nobody waits for.
+    pub(crate) fn tidy(&mut self, lane: &Lane) {
+        let Some(found) = self.lanes.get_mut(lane) else { return };
         found.waiting.retain(|waiter| !waiter.is_closed());
         if found.containers == 0 && found.waiting.is_empty() {
-            self.versions.remove(&generation);
+            self.lanes.remove(lane);
         }
     }
 
@@ -244,17 +262,18 @@ impl Pool {
         count(before, -1.0);
         count(after, 1.0);
         let commands = entry.commands.clone();
-        let generation = self.versions.entry(entry.generation).or_default();
+        // Every entry's lane is there until its last entry is gone.
+        let books = self.lanes.entry(entry.lane.clone()).or_default();
         if let State::Idle { .. } = before {
             // Nearly always the last one, which is the one that calls are given to.
-            match generation.idle.last() {
-                Some(last) if *last == id => drop(generation.idle.pop()),
-                _ => generation.idle.retain(|idle| *idle != id),
+            match books.idle.last() {
+                Some(last) if *last == id => drop(books.idle.pop()),
+                _ => books.idle.retain(|idle| *idle != id),
             }
         }
         match (matches!(before, State::Finishing(_)), matches!(after, State::Finishing(_))) {
-            (false, true) => generation.finishing += 1,
-            (true, false) => generation.finishing -= 1,
+            (false, true) => books.finishing += 1,
+            (true, false) => books.finishing -= 1,
             (true, true) | (false, false) => {}
         }
         match effect {
@@ -269,12 +288,12 @@ impl Pool {
 
     /// Gives a container that became idle to the first call that still waits, else keeps it.
     fn offer(&mut self, id: ContainerId) {
-        let Some(generation) = self.entries.get(&id).map(|entry| entry.generation) else { return };
-        if let Some(generation) = self.versions.get_mut(&generation) {
-            generation.idle.push(id);
+        let Some(lane) = self.entries.get(&id).map(|entry| entry.lane.clone()) else { return };
+        if let Some(books) = self.lanes.get_mut(&lane) {
+            books.idle.push(id);
         }
         loop {
-            let Some(waiter) = self.versions.get_mut(&generation).and_then(|found| found.waiting.pop_front()) else {
+            let Some(waiter) = self.lanes.get_mut(&lane).and_then(|found| found.waiting.pop_front()) else {
                 self.room_made.notify_one();
                 return;
             };
@@ -317,7 +336,7 @@ impl Pool {
 
     /// Containers of a version that are kept for provisioned concurrency: all, and those of them that are initialised.
     pub(crate) fn provisioned(&self, generation: Uuid) -> (u32, u32) {
-        let kept = self.entries.values().filter(|entry| entry.provisioned && entry.generation == generation);
+        let kept = self.entries.values().filter(|entry| entry.provisioned && entry.lane.generation == generation);
         kept.fold((0, 0), |(all, ready), entry| match entry.state {
             State::Starting(_) => (all + 1, ready),
             State::Idle { .. } | State::Busy(_) | State::Finishing(_) => (all + 1, ready + 1),
@@ -329,7 +348,7 @@ impl Pool {
     pub(crate) fn release(&mut self, wanted: impl Fn(Uuid) -> u32) {
         let kept = self.entries.iter().filter(|(_, entry)| entry.provisioned);
         let mut kept: Vec<(bool, ContainerId, Uuid)> =
-            kept.map(|(id, entry)| (!matches!(entry.state, State::Idle { .. }), *id, entry.generation)).collect();
+            kept.map(|(id, entry)| (!matches!(entry.state, State::Idle { .. }), *id, entry.lane.generation)).collect();
         kept.sort_unstable();
         let mut counts: HashMap<Uuid, u32> = HashMap::new();
         for (.., generation) in &kept {
@@ -355,19 +374,19 @@ impl Pool {
         self.room_made.notify_one();
         count(entry.state, -1.0);
         self.memory_mib -= u64::from(entry.memory_mib);
-        let Some(generation) = self.versions.get_mut(&entry.generation) else { return };
-        generation.idle.retain(|idle| *idle != id);
-        generation.containers -= 1;
+        let Some(books) = self.lanes.get_mut(&entry.lane) else { return };
+        books.idle.retain(|idle| *idle != id);
+        books.containers -= 1;
         if let State::Finishing(_) = entry.state {
-            generation.finishing -= 1;
+            books.finishing -= 1;
         }
-        self.tidy(entry.generation);
+        self.tidy(&entry.lane);
     }
 
     /// Ends all containers of a version: idle ones now, the others after their call.
     pub(crate) fn retire(&mut self, generation: Uuid) {
         let ids: Vec<_> =
-            self.entries.iter().filter(|(_, entry)| entry.generation == generation).map(|(id, _)| *id).collect();
+            self.entries.iter().filter(|(_, entry)| entry.lane.generation == generation).map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|id| self.tell(id, Event::End(Why::Retired)));
     }
 
@@ -411,6 +430,7 @@ impl Pool {
         let status = |(id, entry): (&ContainerId, &Entry)| ContainerStatus {
             id: *id,
             function: entry.function.clone(),
+            tenant: entry.lane.tenant.as_deref().map(str::to_owned),
             state: entry.state.name(),
             memory_mib: entry.memory_mib,
             calls: entry.calls,

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::fleet::Inner;
-use crate::placement::Purpose;
+use crate::placement::{Lane, Purpose};
 use crate::warming::pressure::Pressure;
 use crate::{Error, container};
 
@@ -252,7 +252,7 @@ impl Inner {
         if self.interpreters.of(&version.runtime).is_none() {
             return Err(Untaken::Node("its runtime is not on this machine".to_owned()));
         }
-        let place = self.pool().begin(&version, Purpose::Snapshot);
+        let place = self.pool().begin(&version, &Lane::of(&version, None), Purpose::Snapshot);
         let Some((id, commands)) = place else { return Err(Untaken::Node("this node has no room for it".to_owned())) };
         let (outcome, taken) = oneshot::channel();
         self.tasks.spawn(container::run_for_snapshot(Arc::clone(self), id, version, commands, outcome));

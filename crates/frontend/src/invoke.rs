@@ -71,6 +71,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
             payload,
             client_context,
             cognito_identity: None,
+            tenant: text("TenantId").map(str::to_owned),
             trace: Some(trace.clone()),
             mode: if streaming { Mode::Streaming { log_tail } } else { Mode::Buffered { log_tail } },
             received_at: incoming.received_at,
@@ -123,6 +124,7 @@ async fn event(
         request_id: incoming.id,
         payload: payload(incoming.body)?,
         client_context,
+        tenant: incoming.input.get("TenantId").and_then(Value::as_str).map(str::to_owned),
         trace: Some(trace.clone()),
     };
     service.parts.events.accept(sent).await?;

@@ -132,6 +132,7 @@ impl Call<'_> {
             payload: event.into(),
             client_context: None,
             cognito_identity: None,
+            tenant: None,
             trace: Some(trace),
             mode: match self.url.invoke_mode {
                 InvokeMode::Buffered => Mode::Buffered { log_tail },

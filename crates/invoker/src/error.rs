@@ -22,6 +22,16 @@ pub enum Error {
         /// The state.
         state: State,
     },
+    /// The function isolates tenants, and the call names none.
+    #[error(
+        "The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your request and try again."
+    )]
+    TenantMissing,
+    /// The call names a tenant, and the function does not isolate them.
+    #[error(
+        "The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again."
+    )]
+    TenantUnwanted,
     /// No concurrency is left.
     #[error("Rate Exceeded.")]
     Throttled {
@@ -96,7 +106,7 @@ impl Error {
             Self::NotReady { .. } => "ResourceConflictException",
             Self::Recursive => "RecursiveInvocationException",
             Self::Throttled { .. } | Self::QueueFull | Self::RecordsFull => "TooManyRequestsException",
-            Self::NoIdempotencyKey => "InvalidParameterValueException",
+            Self::NoIdempotencyKey | Self::TenantMissing | Self::TenantUnwanted => "InvalidParameterValueException",
             Self::IdempotencyMismatch => "IdempotentParameterMismatchException",
             Self::AnswerTooLarge { .. } => "ResponseSizeTooLargeException",
             Self::TooLarge { .. } => "RequestEntityTooLargeException",
@@ -116,7 +126,7 @@ impl Error {
             Self::NoIdempotencyKey | Self::IdempotencyMismatch => 400,
             Self::TooLarge { .. } | Self::AnswerTooLarge { .. } => 413,
             Self::NoRuntime { .. } => 502,
-            Self::SnapStart { .. } | Self::Recursive => 400,
+            Self::SnapStart { .. } | Self::Recursive | Self::TenantMissing | Self::TenantUnwanted => 400,
             Self::SnapStartTimeout => 408,
             Self::Service(_) | Self::Store(_) | Self::Lost => 500,
             Self::ShuttingDown => 503,

@@ -68,6 +68,8 @@ pub struct Invocation {
     pub cognito_identity: Option<String>,
     /// `X-Amzn-Trace-Id` as the caller sent it.
     pub trace: Option<String>,
+    /// `X-Amz-Tenant-Id`, checked against its pattern.
+    pub tenant: Option<String>,
     /// How the answer is wanted.
     pub mode: Mode,
     /// When the request reached this node.
@@ -238,10 +240,11 @@ impl Invoker {
         if invocation.payload.len() > limits::SYNC_REQUEST_BYTES {
             return Err(Error::TooLarge { limit: limits::SYNC_REQUEST_BYTES });
         }
-        match resolved.state {
-            State::Active => Ok(resolved),
-            state @ (State::Pending | State::Failed) => Err(Error::NotReady { state }),
+        if let state @ (State::Pending | State::Failed) = resolved.state {
+            return Err(Error::NotReady { state });
         }
+        check_tenant(&resolved, invocation.tenant.as_deref())?;
+        Ok(resolved)
     }
 
     fn admit(&self, invocation: &Invocation, resolved: &Resolved) -> Result<crate::admission::Permit, Error> {
@@ -270,6 +273,7 @@ impl Invoker {
             client_context: invocation.client_context,
             cognito_identity: invocation.cognito_identity,
             trace: Some(trace),
+            tenant: invocation.tenant.map(Arc::from),
             received_at: invocation.received_at,
             mode,
             log_tail,
@@ -282,5 +286,14 @@ impl Invoker {
 impl Run for Invoker {
     async fn run(&self, resolved: Resolved, invocation: Invocation) -> Result<Answer, Error> {
         self.run_here(resolved, invocation).await
+    }
+}
+
+/// Who isolates tenants must be told which; who does not must not.
+pub(crate) fn check_tenant(resolved: &Resolved, tenant: Option<&str>) -> Result<(), Error> {
+    match (resolved.version.per_tenant, tenant) {
+        (true, None) => Err(Error::TenantMissing),
+        (false, Some(_)) => Err(Error::TenantUnwanted),
+        (true, Some(_)) | (false, None) => Ok(()),
     }
 }

@@ -179,6 +179,9 @@ pub struct InvokeArgs {
     /// The version or alias to call.
     #[arg(long)]
     pub qualifier: Option<String>,
+    /// For whom, where the function isolates tenants.
+    #[arg(long, value_name = "ID")]
+    pub tenant_id: Option<String>,
     /// Which node.
     #[command(flatten)]
     pub client: ClientArgs,

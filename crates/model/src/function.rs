@@ -46,6 +46,9 @@ pub struct FunctionVersion {
     /// Whether containers are to be made from a snapshot of an initialised one: `SnapStart` of a published version.
     #[serde(default)]
     pub snap_start: bool,
+    /// Whether a container serves one tenant only, as long as it lives: AWS's tenant isolation mode `PER_TENANT`.
+    #[serde(default)]
+    pub per_tenant: bool,
 }
 
 impl FunctionVersion {

@@ -115,6 +115,7 @@ impl Configured {
             tracing: TracingMode::PassThrough,
             dead_letter: None,
             snap_start: "None".to_owned(),
+            per_tenant: false,
             logging: Logging {
                 group: default_group(arn),
                 format: LogFormat::Text,
@@ -233,6 +234,7 @@ impl Registry {
             settings.handler.clone_from(&request.handler);
         }
         check_snap_start(settings)?;
+        check_tenancy(settings)?;
         settings.check_size()
     }
 }
@@ -293,6 +295,21 @@ fn check_snap_start(settings: &Configured) -> Result<(), Error> {
         )),
         Runtime::Python { minor: 12.. } => Ok(()),
         other => invalid(format!("{other} is not supported for SnapStart enabled functions.")),
+    }
+}
+
+/// What AWS does not have for tenants (<https://docs.aws.amazon.com/lambda/latest/dg/tenant-isolation.html>), and WebAssembly, whose host
+/// processes may keep an instance for the next call.
+fn check_tenancy(settings: &Configured) -> Result<(), Error> {
+    match &settings.runtime {
+        _ if !settings.per_tenant => Ok(()),
+        _ if settings.takes_snapshots() => {
+            invalid("SnapStart is not supported for functions with tenancy configuration.")
+        }
+        Runtime::Wasm => {
+            invalid(format!("{} is not supported for functions with tenancy configuration.", settings.runtime))
+        }
+        Runtime::Python { .. } | Runtime::Node { .. } | Runtime::Provided(_) => Ok(()),
     }
 }
 

@@ -94,6 +94,9 @@ pub(crate) struct Configured {
     pub(crate) tracing: TracingMode,
     pub(crate) dead_letter: Option<String>,
     pub(crate) snap_start: String,
+    /// Said at the creation and never again.
+    #[serde(default)]
+    pub(crate) per_tenant: bool,
     pub(crate) logging: Logging,
     pub(crate) network: Network,
 }

@@ -9,7 +9,7 @@ use crate::deploy::CREATING;
 use crate::record::{Alias, Config, Lifecycle};
 use crate::shape::{
     AliasConfiguration, AliasRoutingConfiguration, DeadLetterConfig, EnvironmentResponse, EphemeralStorage,
-    FunctionConfiguration, Layer, LoggingConfig, PackageType, SnapStartResponse, TracingConfig,
+    FunctionConfiguration, Layer, LoggingConfig, PackageType, SnapStartResponse, TenancyConfig, TracingConfig,
 };
 
 /// What `FunctionArn` ends with.
@@ -77,6 +77,7 @@ pub(crate) fn configuration(arn: &FunctionArn, config: &Config, suffix: Suffix<'
             optimization_status: Some("Off".to_owned()),
         }),
         logging_config: Some(logging(&settings.logging)),
+        tenancy_config: settings.per_tenant.then(|| TenancyConfig { tenant_isolation_mode: "PER_TENANT".to_owned() }),
         ..FunctionConfiguration::default()
     }
 }

@@ -147,6 +147,7 @@ impl Config {
             logging: settings.logging.clone(),
             tracing: settings.tracing,
             snap_start: self.takes_snapshots(),
+            per_tenant: settings.per_tenant,
         }
     }
 }

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use http::Method;
@@ -167,7 +167,7 @@ fn idle_start(binary: &Path) -> Result<f64> {
         api.control(Method::PUT, "/2019-09-25/functions/clock/event-invoke-config", &config).await?;
         let (mut connection, mut waits) = (None, Vec::new());
         for run in 1..=ALONE {
-            let sent = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64;
+            let sent = u64::try_from(jiff::Timestamp::now().as_microsecond())?;
             let (path, headers) = ("/2015-03-31/functions/clock/invocations", [("x-amz-invocation-type", "Event")]);
             let answer = api.send_as(&mut connection, Method::POST, path, &headers, "{}".into()).await?;
             if answer.status != 202 {

@@ -149,7 +149,7 @@ impl Owner {
             client_context: call.client_context,
             cognito_identity: call.cognito_identity,
             trace: call.trace,
-            tenant: None,
+            tenant: call.tenant.as_deref().map(str::to_owned),
             mode: call.mode,
         };
         (current, invoke)

@@ -32,7 +32,20 @@ pub(crate) fn version(generation: u128, memory_mib: u32) -> FunctionVersion {
         },
         tracing: TracingMode::PassThrough,
         snap_start: false,
+        per_tenant: false,
     }
+}
+
+fn lane(version: &FunctionVersion) -> Lane {
+    Lane::of(version, None)
+}
+
+fn begin_one(
+    pool: &mut Pool,
+    version: &FunctionVersion,
+    purpose: Purpose,
+) -> Option<(ContainerId, mpsc::Receiver<Command>)> {
+    pool.begin(version, &lane(version), purpose)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,7 +109,7 @@ fn notice_ends(model: &mut BTreeMap<ContainerId, Known>) {
 
 fn begin(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u128, size: u32) {
     let memory = u64::from(size);
-    let Some((id, commands)) = pool.begin(&version(generation, size), Purpose::Call) else {
+    let Some((id, commands)) = begin_one(pool, &version(generation, size), Purpose::Call) else {
         let held = model.values().filter(|known| !matches!(known.phase, Phase::Idle | Phase::Ending));
         let (count, held) = held.fold((0, 0), |(count, held), known| (count + 1, held + known.memory));
         assert!(count == ROOM.containers || held + memory > ROOM.memory_mib, "refused with room to make");
@@ -114,7 +127,7 @@ fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u
         .filter(|(_, known)| known.phase == Phase::Idle && known.generation == generation)
         .max_by_key(|(_, known)| known.idle_since)
         .map(|(id, _)| *id);
-    match pool.place(&version(generation, size), Patience::None) {
+    match pool.place(&lane(&version(generation, size)), Patience::None) {
         Placement::Warm(handle) => {
             assert_eq!(Some(handle.id), newest, "the most recently used one is taken");
             model.get_mut(&handle.id).unwrap().phase = Phase::Busy;
@@ -181,7 +194,7 @@ proptest! {
             prop_assert!(count <= ROOM.containers && memory <= ROOM.memory_mib);
         }
         pool.close();
-        prop_assert!(matches!(pool.place(&version(0, 128), Patience::Some), Placement::Closed));
+        prop_assert!(matches!(pool.place(&lane(&version(0, 128)), Patience::Some), Placement::Closed));
     }
 }
 
@@ -189,11 +202,11 @@ proptest! {
 fn a_call_waits_for_a_container_that_is_about_to_be_free() {
     let mut pool = Pool::new(ROOM, Arc::default());
     let function = version(0, 128);
-    let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
+    let (id, _commands) = begin_one(&mut pool, &function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
     pool.tell(id, Event::Answered);
-    let Placement::Soon(mut soon) = pool.place(&function, Patience::Some) else { panic!() };
-    assert!(matches!(pool.place(&function, Patience::Some), Placement::Fresh), "one waits for one");
+    let Placement::Soon(mut soon) = pool.place(&lane(&function), Patience::Some) else { panic!() };
+    assert!(matches!(pool.place(&lane(&function), Patience::Some), Placement::Fresh), "one waits for one");
     pool.finished(id);
     assert_eq!(soon.try_recv().unwrap().id, id);
 }
@@ -202,20 +215,20 @@ fn a_call_waits_for_a_container_that_is_about_to_be_free() {
 fn a_waiter_that_left_does_not_hold_the_container() {
     let mut pool = Pool::new(ROOM, Arc::default());
     let function = version(0, 128);
-    let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
+    let (id, _commands) = begin_one(&mut pool, &function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
     pool.tell(id, Event::Answered);
-    drop(pool.place(&function, Patience::Some));
+    drop(pool.place(&lane(&function), Patience::Some));
     pool.finished(id);
-    assert!(matches!(pool.place(&function, Patience::Some), Placement::Warm(handle) if handle.id == id));
+    assert!(matches!(pool.place(&lane(&function), Patience::Some), Placement::Warm(handle) if handle.id == id));
 }
 
 #[test]
 fn a_queued_call_takes_what_becomes_free() {
     let mut pool = Pool::new(ROOM, Arc::default());
     let function = version(0, 128);
-    let mut queued = pool.queue(&function);
-    let (id, _commands) = pool.begin(&function, Purpose::Call).unwrap();
+    let mut queued = pool.queue(&lane(&function));
+    let (id, _commands) = begin_one(&mut pool, &function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
     pool.finished(id);
     assert_eq!(queued.try_recv().unwrap().id, id);
@@ -229,7 +242,7 @@ fn provisioned_containers_stay_when_others_go() {
     let mut pool = Pool::new(ROOM, Arc::default());
     let (function, other) = (version(0, 128), version(1, 256));
     let begin = |pool: &mut Pool, purpose| {
-        let (id, commands) = pool.begin(&function, purpose).unwrap();
+        let (id, commands) = begin_one(pool, &function, purpose).unwrap();
         match purpose {
             Purpose::Call => {
                 pool.tell(id, Event::Started);
@@ -245,12 +258,12 @@ fn provisioned_containers_stay_when_others_go() {
     pool.idled(kept);
     assert!(told.try_recv().is_err(), "idleness is what it is for");
     // Four more fill the node; only the ordinary one makes room.
-    let begun: Vec<_> = (0..4).map(|_| pool.begin(&other, Purpose::Call)).collect();
+    let begun: Vec<_> = (0..4).map(|_| begin_one(&mut pool, &other, Purpose::Call)).collect();
     assert_eq!(begun.iter().flatten().count(), 3, "memory is the bound");
     assert!(matches!(ordinary_told.try_recv(), Ok(Command::End(Why::Idle))));
     pool.forget(ordinary);
     assert_eq!(pool.relieve(), 0);
-    assert!(matches!(pool.place(&function, Patience::None), Placement::Warm(handle) if handle.id == kept));
+    assert!(matches!(pool.place(&lane(&function), Patience::None), Placement::Warm(handle) if handle.id == kept));
     assert_eq!(pool.provisioned(function.generation), (1, 1), "a busy one counts");
     pool.release(|_| 0);
     assert!(told.try_recv().is_err(), "a call is in it");
@@ -265,10 +278,10 @@ fn one_version_grows_only_so_fast() {
     let room = Room { scaling: 2, ..ROOM };
     let mut pool = Pool::new(room, Arc::default());
     let (fast, other) = (version(1, 100), version(2, 100));
-    let begun: Vec<_> = (0..3).map(|_| pool.begin(&fast, Purpose::Call).is_some()).collect();
+    let begun: Vec<_> = (0..3).map(|_| begin_one(&mut pool, &fast, Purpose::Call).is_some()).collect();
     assert_eq!(begun, [true, true, false]);
-    assert!(pool.begin(&fast, Purpose::Provisioned).is_some(), "what is kept ahead is nobody's burst");
-    assert!(pool.begin(&other, Purpose::Call).is_some());
+    assert!(begin_one(&mut pool, &fast, Purpose::Provisioned).is_some(), "what is kept ahead is nobody's burst");
+    assert!(begin_one(&mut pool, &other, Purpose::Call).is_some());
 }
 
 #[test]
@@ -276,10 +289,28 @@ fn a_version_that_may_not_grow_takes_no_room_from_others() {
     let room = Room { scaling: 1, containers: 2, ..ROOM };
     let mut pool = Pool::new(room, Arc::default());
     let (fast, other) = (version(1, 100), version(2, 100));
-    let (idle, mut commands) = pool.begin(&other, Purpose::Call).unwrap();
+    let (idle, mut commands) = begin_one(&mut pool, &other, Purpose::Call).unwrap();
     pool.tell(idle, Event::Started);
     pool.finished(idle);
-    assert!(pool.begin(&fast, Purpose::Call).is_some());
-    assert!(pool.begin(&fast, Purpose::Call).is_none(), "its rate is used up");
+    assert!(begin_one(&mut pool, &fast, Purpose::Call).is_some());
+    assert!(begin_one(&mut pool, &fast, Purpose::Call).is_none(), "its rate is used up");
     assert!(commands.try_recv().is_err(), "the other's idle container was ended for nothing");
+}
+
+#[test]
+fn tenants_never_share_a_container() {
+    let mut pool = Pool::new(ROOM, Arc::default());
+    let function = version(1, 100);
+    let [ada, bob] = ["ada", "bob"].map(|tenant| Lane::of(&function, Some(&Arc::from(tenant))));
+    let (id, mut commands) = pool.begin(&function, &ada, Purpose::Call).unwrap();
+    let mut bob_waits = pool.queue(&bob);
+    pool.tell(id, Event::Started);
+    pool.finished(id);
+    assert!(bob_waits.try_recv().is_err(), "what Ada's call leaves is Ada's");
+    assert!(matches!(pool.place(&bob, Patience::Some), Placement::Fresh));
+    assert!(matches!(pool.place(&lane(&function), Patience::Some), Placement::Fresh));
+    assert!(matches!(pool.place(&ada, Patience::Some), Placement::Warm(handle) if handle.id == id));
+    pool.finished(id);
+    pool.retire(function.generation);
+    assert!(matches!(commands.try_recv(), Ok(Command::End(Why::Retired))), "a version's end is all its tenants'");
 }

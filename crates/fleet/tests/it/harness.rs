@@ -89,6 +89,7 @@ impl Harness {
             },
             tracing: TracingMode::PassThrough,
             snap_start: false,
+            per_tenant: false,
         }
     }
 
@@ -200,6 +201,7 @@ pub fn call(function: &FunctionVersion, payload: &str, mode: ResponseMode) -> Ca
         payload: Bytes::from(payload.to_owned()),
         client_context: None,
         cognito_identity: None,
+        tenant: None,
         trace: None,
         received_at: Instant::now(),
         mode,

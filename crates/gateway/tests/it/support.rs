@@ -99,6 +99,7 @@ fn version(arn: &FunctionArn) -> FunctionVersion {
         logging: Logging { group: String::new(), format: LogFormat::Text, application_level: None, system_level: None },
         tracing: TracingMode::PassThrough,
         snap_start: false,
+        per_tenant: false,
     }
 }
 
@@ -129,6 +130,7 @@ impl Invoke for Function {
             stages: lambent_invoker::Stages::since(std::time::Instant::now()),
             log_tail: None,
             finished: None,
+            execution: None,
         };
         match &self.act {
             Act::Return(text) => answer.body = Body::Buffered(Bytes::from_static(text.as_bytes())),

@@ -236,6 +236,7 @@ impl Parts {
             payload,
             client_context: call.client_context.clone(),
             cognito_identity: None,
+            tenant: call.tenant.clone(),
             trace: Some(trace.to_owned()),
             mode: Mode::Buffered { log_tail: LogTail::None },
             received_at: Instant::now(),
@@ -298,6 +299,8 @@ fn refused(error: &Error) -> Outcome {
         Error::Resolve(error) if error.status() == 404 => Outcome::Gone { reason },
         Error::TooLarge { .. }
         | Error::Recursive
+        | Error::TenantMissing
+        | Error::TenantUnwanted
         | Error::NoIdempotencyKey
         | Error::IdempotencyMismatch
         | Error::AnswerTooLarge { .. } => Outcome::Never { status, reason },

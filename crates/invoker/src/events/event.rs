@@ -43,6 +43,9 @@ pub(crate) struct Call {
     pub(crate) trace: Option<String>,
     /// As JSON text.
     pub(crate) client_context: Option<String>,
+    /// `X-Amz-Tenant-Id`.
+    #[serde(default)]
+    pub(crate) tenant: Option<String>,
 }
 
 impl Call {

@@ -29,6 +29,7 @@ use lambent_store::EventQueue;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::invoke::check_tenant;
 use crate::{Directory, Error, Invoker};
 pub use deliver::{Aws, LocalUrls};
 use dispatch::Parts;
@@ -97,6 +98,8 @@ pub struct Sent {
     pub payload: Bytes,
     /// `X-Amz-Client-Context`, decoded to JSON text.
     pub client_context: Option<String>,
+    /// `X-Amz-Tenant-Id`.
+    pub tenant: Option<String>,
     /// `X-Amzn-Trace-Id` as the caller sent it.
     pub trace: Option<String>,
 }
@@ -154,11 +157,13 @@ impl Events {
             State::Active => {}
             state @ (State::Pending | State::Failed) => return Err(Error::NotReady { state }),
         }
+        check_tenant(&resolved, sent.tenant.as_deref())?;
         let task = Task::Invoke(Call {
             function: sent.function,
             qualifier: sent.qualifier.map(|qualifier| qualifier.to_string()),
             trace: sent.trace,
             client_context: sent.client_context,
+            tenant: sent.tenant,
         });
         let now = self.clock.now();
         let event = Meta::new(sent.request_id, now, task).pending(sent.payload);

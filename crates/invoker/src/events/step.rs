@@ -239,7 +239,13 @@ fn follow(
         }
         Ok(Destination::Function { function, qualifier }) => {
             let qualifier = qualifier.map(|qualifier| qualifier.to_string());
-            let task = Task::Invoke(Call { function, qualifier, trace: call.trace.clone(), client_context: None });
+            let task = Task::Invoke(Call {
+                function,
+                qualifier,
+                trace: call.trace.clone(),
+                client_context: None,
+                tenant: None,
+            });
             Meta::new((now.fresh)(), now.at, task).pending(content)
         }
         Ok(Destination::Queue { account, name, .. }) => keep(parcel, &account, &name, reason.to_owned(), content),

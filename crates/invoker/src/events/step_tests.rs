@@ -19,8 +19,13 @@ fn function() -> FunctionArn {
 }
 
 fn meta() -> Meta {
-    let call =
-        Call { function: function(), qualifier: None, trace: Some("Root=1-a-b".to_owned()), client_context: None };
+    let call = Call {
+        function: function(),
+        qualifier: None,
+        trace: Some("Root=1-a-b".to_owned()),
+        client_context: None,
+        tenant: None,
+    };
     Meta::new("6f1e0b6e-1f0b-4b5e-9f0e-000000000001".parse().unwrap(), at(0), Task::Invoke(call))
 }
 

@@ -52,10 +52,10 @@ fn sense(request: &Request) -> Sense {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (context, identity) = (text(&invocation.client_context), text(&invocation.cognito_identity));
     let version = &resolved.version;
-    let (function, number) = (version.arn.to_string(), version.version.to_string());
-    let parts: [&[u8]; 6] =
-        [b"dependencies", function.as_bytes(), number.as_bytes(), &input, context.as_bytes(), identity.as_bytes()];
-    Sense { key: digest::of(parts), wanted: wanted(setting, payload.as_ref().unwrap_or(&Value::Null)) }
+    let (function, number, tenant) = (version.arn.to_string(), version.version.to_string(), text(&invocation.tenant));
+    let parts = [&function, &number, &tenant, &context, &identity].map(|part| part.as_bytes());
+    let key = digest::of([b"dependencies".as_slice(), &input].into_iter().chain(parts));
+    Sense { key, wanted: wanted(setting, payload.as_ref().unwrap_or(&Value::Null)) }
 }
 
 fn wanted(setting: &Idempotency, payload: &Value) -> Wanted {

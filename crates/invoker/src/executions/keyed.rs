@@ -53,7 +53,10 @@ impl Executions {
     ) -> Result<Answer, Error> {
         let version = &request.resolved.version;
         let (function, number) = (version.arn.to_string(), version.version.to_string());
-        let key = digest::of([b"key".as_slice(), function.as_bytes(), number.as_bytes(), text.as_bytes()]);
+        // One tenant's answer is never another's.
+        let tenant = request.invocation.tenant.clone().unwrap_or_default();
+        let parts = [&function, &number, &tenant, &text].map(|part| part.as_bytes());
+        let key = digest::of(std::iter::once(b"key".as_slice()).chain(parts));
         let payload = request.payload_digest();
         let asked = request.asked();
         let mut request = Some(request);

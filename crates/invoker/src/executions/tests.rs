@@ -182,6 +182,7 @@ fn invocation(resolved: &Resolved, payload: &str, idempotency: Option<Ask>) -> I
         payload: payload.to_owned().into(),
         client_context: None,
         cognito_identity: None,
+        tenant: None,
         trace: None,
         mode: AnswerMode::Buffered { log_tail: LogTail::None },
         received_at: Instant::now(),
@@ -211,6 +212,7 @@ fn resolved(setting: serde_json::Value) -> Resolved {
         },
         tracing: TracingMode::PassThrough,
         snap_start: false,
+        per_tenant: false,
     };
     Resolved {
         invoked_arn: version.arn.to_string(),

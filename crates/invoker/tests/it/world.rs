@@ -103,6 +103,7 @@ impl World {
             payload: payload.to_owned().into(),
             client_context: None,
             cognito_identity: None,
+            tenant: None,
             trace: None,
             mode: Mode::Buffered { log_tail: LogTail::None },
             received_at: Instant::now(),
@@ -137,6 +138,7 @@ fn version(code: CodeRef) -> FunctionVersion {
         },
         tracing: TracingMode::PassThrough,
         snap_start: false,
+        per_tenant: false,
     }
 }
 

@@ -61,13 +61,22 @@ pub struct Invoked {
     pub payload: Bytes,
 }
 
-/// What a caller wants to know beside the answer.
+/// For whom a call is.
+const TENANT: &str = "x-amz-tenant-id";
+
+fn tenant_id(text: &str) -> Result<HeaderValue> {
+    text.parse().with_context(|| format!("{text:?} is no tenant id"))
+}
+
+/// What a caller says, and wants to know, beside the event and the answer.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ask {
+pub struct Ask<'a> {
     /// The tail of the log.
     pub log: bool,
     /// Where the time went.
     pub stages: bool,
+    /// For whom.
+    pub tenant: Option<&'a str>,
 }
 
 /// How a streamed answer ended.
@@ -203,13 +212,22 @@ impl Client {
     }
 
     /// Calls a function and waits for its answer.
-    pub async fn invoke(&self, function: &str, qualifier: Option<&str>, payload: Bytes, ask: Ask) -> Result<Invoked> {
+    pub async fn invoke(
+        &self,
+        function: &str,
+        qualifier: Option<&str>,
+        payload: Bytes,
+        ask: Ask<'_>,
+    ) -> Result<Invoked> {
         let mut headers = HeaderMap::new();
         if ask.log {
             headers.insert("x-amz-log-type", HeaderValue::from_static("Tail"));
         }
         if ask.stages {
             headers.insert(STAGES, HeaderValue::from_static("1"));
+        }
+        if let Some(tenant) = ask.tenant {
+            headers.insert(TENANT, tenant_id(tenant)?);
         }
         let path = with_qualifier(format!("{}/invocations", function_path(function)), qualifier);
         let call = Call { service: "lambda", method: Method::POST, path, headers, body: payload };
@@ -230,12 +248,17 @@ impl Client {
         &self,
         function: &str,
         qualifier: Option<&str>,
+        tenant: Option<&str>,
         payload: Bytes,
         mut each: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Streamed> {
         let path = format!("/2021-11-15/functions/{}/response-streaming-invocations", encode(function));
         let path = with_qualifier(path, qualifier);
-        let call = Call { service: "lambda", method: Method::POST, path, headers: HeaderMap::new(), body: payload };
+        let mut headers = HeaderMap::new();
+        if let Some(tenant) = tenant {
+            headers.insert(TENANT, tenant_id(tenant)?);
+        }
+        let call = Call { service: "lambda", method: Method::POST, path, headers, body: payload };
         let mut response = self.send(call).await?;
         if !response.status().is_success() {
             let (status, headers) = (response.status(), response.headers().clone());

@@ -21,7 +21,7 @@ pub async fn run(args: &InvokeArgs, env: &dyn Env, json: bool) -> Result<()> {
 }
 
 async fn buffered(args: &InvokeArgs, client: &Client, payload: Bytes, json: bool) -> Result<()> {
-    let ask = Ask { log: args.log, stages: args.trace };
+    let ask = Ask { log: args.log, stages: args.trace, tenant: args.tenant_id.as_deref() };
     let begun = Instant::now();
     let answer = client.invoke(&args.function, args.qualifier.as_deref(), payload, ask).await?;
     let took = begun.elapsed().as_secs_f64() * 1000.0;
@@ -65,7 +65,9 @@ async fn stream(args: &InvokeArgs, client: &Client, payload: Bytes, json: bool) 
         }
         output::bytes(chunk)
     };
-    let ended = client.invoke_streaming(&args.function, args.qualifier.as_deref(), payload, each).await?;
+    let ended =
+        client.invoke_streaming(&args.function, args.qualifier.as_deref(), args.tenant_id.as_deref(), payload, each);
+    let ended = ended.await?;
     if json {
         let error = ended.error.as_ref().map(|(code, details)| json!({"code": code, "details": details}));
         output::json(&json!({"payload": as_json(&whole), "function_error": error}))?;

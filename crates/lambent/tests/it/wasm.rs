@@ -71,6 +71,7 @@ impl World {
             },
             tracing: TracingMode::PassThrough,
             snap_start: false,
+            per_tenant: false,
         };
         self.fleet.prepare(&version).await.unwrap();
         version

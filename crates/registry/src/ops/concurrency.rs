@@ -140,6 +140,9 @@ impl Registry {
         if action == PUT_PROVISIONED && config.takes_snapshots() {
             return invalid("Provisioned Concurrency is not supported for SnapStart enabled functions.");
         }
+        if action == PUT_PROVISIONED && config.settings.per_tenant {
+            return invalid("Provisioned Concurrency is not supported for functions with tenancy configuration.");
+        }
         Ok((arn, qualifier, function))
     }
 

@@ -61,6 +61,7 @@ impl Registry {
         let code = self.take_code(&arn.account, location(&request.code), package).await?;
         let mut settings = Configured::fresh(&arn, runtime, code.code.clone(), code.unzipped_bytes);
         settings.network = network;
+        settings.per_tenant = request.tenancy_config.is_some();
         self.configure(caller, &arn, &mut settings, &as_update(&request))?;
 
         let now = self.clock.now();
@@ -409,8 +410,7 @@ fn refuse_false_promises(request: &CreateFunctionRequest) -> Result<(), Error> {
     not_built(request.package_type.as_ref().filter(|package| **package == PackageType::Image), "PackageType Image")?;
     not_built(request.code.image_uri.as_ref(), "ImageUri")?;
     not_built(request.code.source_kms_key_arn.as_ref().filter(|arn| !arn.is_empty()), "SourceKMSKeyArn")?;
-    not_built(request.publish_to.as_ref(), "PublishTo")?;
-    not_built(request.tenancy_config.as_ref(), "TenancyConfig")
+    not_built(request.publish_to.as_ref(), "PublishTo")
 }
 
 fn location(code: &FunctionCode) -> Location {

@@ -64,6 +64,11 @@ impl Registry {
         let now = self.clock.now();
         let id = fresh_id()?;
         self.change_or(&arn, no_function, |_, draft| {
+            if draft.head.latest.settings.per_tenant {
+                return Err(Error::InvalidParameterValue(
+                    "Function URLs are not supported for functions with tenancy configuration.".to_owned(),
+                ));
+            }
             if draft.head.urls.contains_key(&place) {
                 let arn = if place == LATEST { arn.to_string() } else { arn.qualified(&place) };
                 return Err(Error::ResourceConflict(format!(

@@ -57,6 +57,7 @@ pub async fn serve_with(format: LogFormat) -> Served {
         logging: Logging { group: "/aws/lambda/thumb".to_owned(), format, application_level: None, system_level: None },
         tracing: TracingMode::PassThrough,
         snap_start: false,
+        per_tenant: false,
     };
     let identity = Identity {
         function: Arc::new(function),

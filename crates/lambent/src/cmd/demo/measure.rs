@@ -46,7 +46,8 @@ pub async fn measure(client: &Client, function: &str, calls: u32) -> Result<Figu
     }
     warm.sort();
     let calls_per_second = throughput(client, function).await?;
-    let reported = client.invoke(function, None, Bytes::from_static(EVENT), Ask { log: true, stages: false }).await?;
+    let reported =
+        client.invoke(function, None, Bytes::from_static(EVENT), Ask { log: true, ..Ask::default() }).await?;
     Ok(Figures {
         cold_start_ms: millis(cold),
         warm_p50_ms: millis(percentile(&warm, 50)),
