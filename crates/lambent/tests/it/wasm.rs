@@ -84,6 +84,7 @@ impl World {
             payload: payload.to_string().into(),
             client_context: None,
             cognito_identity: None,
+            tenant: None,
             trace: None,
             received_at: Instant::now(),
             mode,
