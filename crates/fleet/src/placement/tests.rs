@@ -234,7 +234,7 @@ fn a_queued_call_takes_what_becomes_free() {
     assert_eq!(queued.try_recv().unwrap().id, id);
     pool.tell(id, Event::Broken(Why::Failed));
     pool.forget(id);
-    assert!(pool.versions.is_empty());
+    assert!(pool.lanes.is_empty());
 }
 
 #[test]
