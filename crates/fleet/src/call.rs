@@ -8,6 +8,7 @@ use lambent_model::RequestId;
 use lambent_runtime_api::{Body, ResponseMode};
 use tokio::sync::oneshot;
 
+use crate::affinity::{Outcome, Value};
 use crate::{Error, Stages};
 
 /// Whether the caller wants the last 4 KB of the log.
@@ -36,6 +37,8 @@ pub struct Call {
     pub trace: Option<String>,
     /// `X-Amz-Tenant-Id`, of a version that isolates tenants.
     pub tenant: Option<Arc<str>>,
+    /// What it shares with the calls that belong to the same container.
+    pub affinity: Option<Value>,
     /// When the request reached this node.
     pub received_at: Instant,
     /// How the answer is wanted.
@@ -83,6 +86,8 @@ pub enum FunctionResponse {
         body: Body,
         /// What led to it took so long.
         stages: Stages,
+        /// Whether a call with a value found it.
+        affinity: Option<Outcome>,
     },
     /// It failed; the caller gets `X-Amz-Function-Error` and the document.
     FunctionError {
@@ -92,6 +97,8 @@ pub enum FunctionResponse {
         payload: Bytes,
         /// What led to it took so long.
         stages: Stages,
+        /// Whether a call with a value found it.
+        affinity: Option<Outcome>,
     },
 }
 

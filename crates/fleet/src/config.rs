@@ -11,6 +11,10 @@ pub const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 pub const DEFAULT_MAX_CONTAINERS: usize = 1_000;
 /// How long a call waits on a full node when nothing else was said: long enough for calls under way to end, short enough for its caller.
 pub const DEFAULT_ROOM_PATIENCE: Duration = Duration::from_secs(5);
+/// How long a call waits at most for the container that has its value when nothing else was said.
+pub const DEFAULT_AFFINITY_WAIT: Duration = Duration::from_secs(1);
+/// How long idle containers that hold values are kept at most when nothing else was said.
+pub const DEFAULT_AFFINITY_KEEP: Duration = Duration::from_secs(3_600);
 /// Bytes of unpacked code kept when nothing else was said.
 pub const DEFAULT_CODE_CACHE_BYTES: u64 = 20 * 1024 * 1024 * 1024;
 
@@ -87,6 +91,10 @@ pub struct FleetConfig {
     pub scaling: u32,
     /// How long a call waits on a node that is full before it is refused.
     pub room_patience: Duration,
+    /// How long a call waits at most for the container that has its value.
+    pub affinity_wait: Duration,
+    /// How long idle containers that hold values are kept at most; never shorter than the others.
+    pub affinity_keep: Duration,
     /// Bytes of unpacked code and layers kept; what no container uses is removed, least recently used first.
     pub code_cache_bytes: u64,
     /// Whether `REPORT` lines say, after what AWS has there, what each stage of the call took.
@@ -111,6 +119,8 @@ impl FleetConfig {
             memory_mib: machine_memory_mib(),
             scaling: lambent_model::limits::SCALING_STARTS,
             room_patience: DEFAULT_ROOM_PATIENCE,
+            affinity_wait: DEFAULT_AFFINITY_WAIT,
+            affinity_keep: DEFAULT_AFFINITY_KEEP,
             code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,
             report_stages: false,
             aws_endpoint_url: None,

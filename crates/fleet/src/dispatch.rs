@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  call ──► idle container of the version ─────────────────────────────► container
+//!    ├────► its value's container is busy: as long as a hit saves ──────►
 //!    ├────► one is about to be free: up to SOON ────────────────────────►
 //!    ├────► its turn to start one: until then, or one becomes free ─────►
 //!    └────► no room on the node: up to room_patience, ──► refused
@@ -11,8 +12,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lambent_model::FunctionVersion;
 use lambent_model::function::Runtime;
+use lambent_model::{ContainerId, FunctionVersion};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::container::{self, Command, Job};
@@ -65,10 +66,13 @@ impl Inner {
         }
         loop {
             // The lock is free again before the placement is looked at.
-            let placement = self.pool().place(&lane(version, &job), patience);
+            let placement = match job.call.affinity {
+                None => self.pool().place(&lane(version, &job), patience),
+                Some(value) => self.pool().place_with(&lane(version, &job), value, patience),
+            };
             job.stages.end(Stage::Placement);
             let (error, back) = match placement {
-                Placement::Warm(handle) => match hand_over(&handle, job) {
+                Placement::Warm(handle) => match self.hand_over(version, &handle, job) {
                     Ok(()) => return Ok(()),
                     // It broke since; it tells the pool by itself.
                     Err(back) => {
@@ -77,7 +81,12 @@ impl Inner {
                     }
                 },
                 Placement::Soon(free) => {
-                    let waiting = Arc::clone(self).wait_until_free(Arc::clone(version), job, free);
+                    let waiting = Arc::clone(self).wait_until_free(Arc::clone(version), job, free, SOON);
+                    self.tasks.spawn(waiting);
+                    return Ok(());
+                }
+                Placement::Home(free, within) => {
+                    let waiting = Arc::clone(self).wait_until_free(Arc::clone(version), job, free, within);
                     self.tasks.spawn(waiting);
                     return Ok(());
                 }
@@ -95,14 +104,15 @@ impl Inner {
         }
     }
 
-    /// A call that waits a moment for a container that is about to be free.
+    /// A call that waits a moment for a container that is about to be free, or for the one that has its value.
     async fn wait_until_free(
         self: Arc<Self>,
         version: Arc<FunctionVersion>,
         mut job: Box<Job>,
         mut free: oneshot::Receiver<Handle>,
+        within: Duration,
     ) {
-        let handle = match tokio::time::timeout(SOON, &mut free).await {
+        let handle = match tokio::time::timeout(within, &mut free).await {
             Ok(handle) => handle.ok(),
             Err(_elapsed) => {
                 free.close();
@@ -111,7 +121,7 @@ impl Inner {
         };
         job.stages.end(Stage::Queue);
         let job = match handle {
-            Some(handle) => match hand_over(&handle, job) {
+            Some(handle) => match self.hand_over(&version, &handle, job) {
                 Ok(()) => return,
                 Err(job) => job,
             },
@@ -148,7 +158,7 @@ impl Inner {
         }
         job.stages.end(Stage::Queue);
         let job = match handle {
-            Some(handle) => match hand_over(&handle, job) {
+            Some(handle) => match self.hand_over(&version, &handle, job) {
                 Ok(()) => return,
                 Err(job) => job,
             },
@@ -165,12 +175,18 @@ impl Inner {
 
     /// Starts a container's task. `turn` is given back when its init phase is over, or has lasted so long that it is not the processor
     /// it waits for.
-    fn start(self: &Arc<Self>, version: &Arc<FunctionVersion>, job: Box<Job>, turn: StartTurn) -> Result<(), Refused> {
+    fn start(
+        self: &Arc<Self>,
+        version: &Arc<FunctionVersion>,
+        mut job: Box<Job>,
+        turn: StartTurn,
+    ) -> Result<(), Refused> {
         let place = self.pool().begin(version, &lane(version, &job), Purpose::Call);
         let Some((id, commands)) = place else {
             drop(turn);
             return self.wait_for_room(version, job);
         };
+        self.seat(version, &mut job, id);
         let task = container::run(Arc::clone(self), id, Arc::clone(version), job, commands, self.hold(turn));
         self.tasks.spawn(task);
         Ok(())
@@ -216,7 +232,7 @@ impl Inner {
             handle = handle.or_else(|| free.try_recv().ok());
             if let Some(handle) = handle {
                 job.stages.end(Stage::Queue);
-                match hand_over(&handle, job) {
+                match self.hand_over(&version, &handle, job) {
                     Ok(()) => return,
                     Err(back) => job = back,
                 }
@@ -229,6 +245,7 @@ impl Inner {
             let place = self.pool().begin(&version, &lane, Purpose::Call);
             if let Some((id, commands)) = place {
                 job.stages.end(Stage::Queue);
+                self.seat(&version, &mut job, id);
                 return container::run(Arc::clone(&self), id, version, job, commands, self.hold(turn)).await;
             }
         }
@@ -243,6 +260,25 @@ impl Inner {
         let Some((id, commands)) = place else { return Err(self.full()) };
         self.tasks.spawn(container::run_ahead(Arc::clone(self), id, version, commands, self.hold(turn)));
         Ok(())
+    }
+
+    /// Gives a call to a container's task; hands it back where that has ended.
+    fn hand_over(&self, version: &FunctionVersion, handle: &Handle, mut job: Box<Job>) -> Result<(), Box<Job>> {
+        self.seat(version, &mut job, handle.id);
+        handle.commands.try_send(Command::Run(job)).map_err(|refused| {
+            tracing::debug!(container = %handle.id, "a container ended just before a call came to it");
+            match refused.into_inner() {
+                Command::Run(job) => job,
+                Command::End(_) => unreachable!("what was sent comes back"),
+            }
+        })
+    }
+
+    /// Notes where a call with a value runs.
+    fn seat(&self, version: &FunctionVersion, job: &mut Job, id: ContainerId) {
+        if let Some(value) = job.call.affinity {
+            job.affinity = Some(self.pool().seat(&lane(version, job), value, id));
+        }
     }
 
     fn hold(&self, turn: StartTurn) -> Turn {
@@ -294,15 +330,4 @@ impl Turn {
 /// Which containers may take a call.
 fn lane(version: &FunctionVersion, job: &Job) -> Lane {
     Lane::of(version, job.call.tenant.as_ref())
-}
-
-/// Gives a call to a container's task; hands it back where that has ended.
-fn hand_over(handle: &Handle, job: Box<Job>) -> Result<(), Box<Job>> {
-    handle.commands.try_send(Command::Run(job)).map_err(|refused| {
-        tracing::debug!(container = %handle.id, "a container ended just before a call came to it");
-        match refused.into_inner() {
-            Command::Run(job) => job,
-            Command::End(_) => unreachable!("what was sent comes back"),
-        }
-    })
 }

@@ -19,13 +19,13 @@ use crate::container::Job;
 use crate::dispatch::Turns;
 use crate::interpreters::Interpreters;
 use crate::log::{LogWriter, start_writer};
-use crate::placement::{Patience, Pool, Room};
+use crate::placement::{Bounds, Patience, Pool, Room};
 use crate::provisioned::{self, Provisioned, Provisioning};
 use crate::snapshots::{SnapStart, SnapshotStatus, Snapshots};
 use crate::stage::StageMeters;
 use crate::warming::{self, Kind, Warming};
 use crate::wasm::Wasm;
-use crate::{Call, Error, FleetConfig, PrepareError, Running};
+use crate::{AffinityStatus, Call, Error, FleetConfig, PrepareError, Running};
 
 /// How long containers may take to end after they were told to for good: more than the longest shutdown window.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -106,6 +106,8 @@ pub struct FleetStatus {
     pub memory_limit_mib: u64,
     /// The warming pool, kind by kind.
     pub warming: Vec<KindStatus>,
+    /// What affinity does for each function version that has calls with values.
+    pub affinity: Vec<AffinityStatus>,
     /// Host processes of WebAssembly functions.
     pub wasm_hosts: Vec<WasmHostStatus>,
     /// Snapshots of versions that ask for them.
@@ -191,7 +193,9 @@ impl Fleet {
         let (bootstraps, code) = tokio::join!(bootstraps, code);
         let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
         let (writer, log_task) = start_writer(logs);
-        let room = Room { containers: config.max_containers, memory_mib: config.memory_mib, scaling: config.scaling };
+        let affinity = Bounds { idle: config.idle_timeout, keep: config.affinity_keep, wait: config.affinity_wait };
+        let FleetConfig { max_containers: containers, memory_mib, scaling, .. } = config;
+        let room = Room { containers, memory_mib, scaling, affinity };
         let (pool, turns) = (config.pool.clone(), Turns::default());
         let inner = Arc::new(Inner {
             config,
@@ -301,6 +305,7 @@ impl Fleet {
         FleetStatus {
             containers: pool.containers(),
             memory_mib: pool.memory_mib(),
+            affinity: pool.affinity(),
             memory_limit_mib: self.inner.config.memory_mib,
             wasm_hosts: self.inner.wasm.status(),
             warming: self.inner.warming.status(),

@@ -8,6 +8,7 @@
 //! container; nothing of a call that failed is seen by the next one; nothing is left behind by [`Fleet::shutdown`].
 #![forbid(unsafe_code)]
 
+mod affinity;
 mod bootstraps;
 mod call;
 mod code;
@@ -27,6 +28,7 @@ mod turns;
 mod warming;
 mod wasm;
 
+pub use affinity::{AffinityStatus, Outcome as AffinityOutcome, Value as AffinityValue};
 pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Running, StartKind};
 pub use config::{FleetConfig, PoolConfig, WasmConfig};
 pub use error::{Error, PrepareError};

@@ -8,11 +8,13 @@
 //! make it, least recently used first; if that is not enough the call waits for [some](crate::dispatch), and is refused when none comes. What a new container is made from, an instance of the
 //! [warming pool](crate::warming) or one built in the call's way, is its own task's business.
 //!
+//! A call with a value (affinity) goes to the container that has that value, where there is one: [`affinity`] has the rules.
+//!
 //! This is bookkeeping only, under one lock that is never held across an await. [`Pool`] performs what [`state::step`] decides.
 //!
 //! [`state::step`]: crate::container::state::step
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,9 +22,13 @@ use lambent_model::{ContainerId, FunctionVersion};
 use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
+mod affinity;
 mod rate;
+mod values;
 
+use affinity::{Homes, Waiters};
 use rate::Rate;
+use values::Tally;
 
 use crate::container::Command;
 use crate::container::state::{self, Effect, Event, State, Then, Why};
@@ -39,6 +45,8 @@ pub(crate) enum Placement {
     Warm(Handle),
     /// To whichever container becomes free first, if that is soon.
     Soon(oneshot::Receiver<Handle>),
+    /// To its value's container, if that becomes free within so long.
+    Home(oneshot::Receiver<Handle>, Duration),
     /// To a new container: [`Pool::begin`].
     Fresh,
     /// Nowhere: the node shuts down.
@@ -73,6 +81,18 @@ pub(crate) struct Room {
     pub memory_mib: u64,
     /// Containers of one version begun for calls within a window.
     pub scaling: u32,
+    pub affinity: Bounds,
+}
+
+/// What affinity may cost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// How long idle containers are kept that hold no values.
+    pub idle: Duration,
+    /// How long those are kept at most that do.
+    pub keep: Duration,
+    /// How long a call waits at most for its value's container.
+    pub wait: Duration,
 }
 
 /// All containers of the node.
@@ -81,6 +101,8 @@ pub(crate) struct Pool {
     room: Room,
     entries: HashMap<ContainerId, Entry>,
     lanes: HashMap<Lane, Books>,
+    /// Of versions that had calls with values, by generation.
+    tallies: HashMap<Uuid, Tally>,
     memory_mib: u64,
     /// Orders the moments at which containers became idle.
     moment: u64,
@@ -99,7 +121,15 @@ struct Entry {
     begun: Instant,
     /// Kept for provisioned concurrency.
     provisioned: bool,
+    /// What it had stored after its last call with a value.
+    stored: Option<Stored>,
     commands: mpsc::Sender<Command>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Stored {
+    bytes: u64,
+    at: Instant,
 }
 
 /// The containers of one lane.
@@ -108,16 +138,18 @@ struct Books {
     /// The most recently used last.
     idle: Vec<ContainerId>,
     finishing: usize,
-    waiting: VecDeque<oneshot::Sender<Handle>>,
+    waiting: Waiters,
     containers: usize,
     rate: Rate,
+    /// Which of the containers have which values.
+    homes: Homes,
 }
 
 impl Pool {
     /// None yet. `room_made` is told when there may be room where there was none.
     pub(crate) fn new(room: Room, room_made: Arc<Notify>) -> Self {
-        let (entries, lanes) = Default::default();
-        Self { room, entries, lanes, memory_mib: 0, moment: 0, closed: false, room_made }
+        let (entries, lanes, tallies) = Default::default();
+        Self { room, entries, lanes, tallies, memory_mib: 0, moment: 0, closed: false, room_made }
     }
 
     /// A place for a call in this lane. `patience`: whether it may wait for a container that is about to be free.
@@ -130,14 +162,15 @@ impl Pool {
         {
             return Placement::Warm(handle);
         }
+        let moment = self.moment;
         if patience == Patience::Some
             && let Some(books) = self.lanes.get_mut(lane)
         {
             // Those that gave up do not count.
-            books.waiting.retain(|waiter| !waiter.is_closed());
+            books.waiting.retain(|(_, waiter)| !waiter.is_closed());
             if books.waiting.len() < books.finishing {
                 let (sender, receiver) = oneshot::channel();
-                books.waiting.push_back(sender);
+                books.waiting.push_back((moment, sender));
                 return Placement::Soon(receiver);
             }
         }
@@ -147,7 +180,8 @@ impl Pool {
     /// Waits for a container of this lane that becomes free, whenever that is.
     pub(crate) fn queue(&mut self, lane: &Lane) -> oneshot::Receiver<Handle> {
         let (sender, receiver) = oneshot::channel();
-        self.lanes.entry(lane.clone()).or_default().waiting.push_back(sender);
+        let moment = self.moment;
+        self.lanes.entry(lane.clone()).or_default().waiting.push_back((moment, sender));
         receiver
     }
 
@@ -183,6 +217,7 @@ impl Pool {
             calls: u64::from(counts),
             provisioned: purpose == Purpose::Provisioned,
             begun: Instant::now(),
+            stored: None,
             commands,
         };
         count(entry.state, 1.0);
@@ -194,7 +229,7 @@ impl Pool {
     /// Forgets a lane without containers that nobody waits for.
     pub(crate) fn tidy(&mut self, lane: &Lane) {
         let Some(found) = self.lanes.get_mut(lane) else { return };
-        found.waiting.retain(|waiter| !waiter.is_closed());
+        found.waiting.retain(|(_, waiter)| !waiter.is_closed());
         if found.containers == 0 && found.waiting.is_empty() {
             self.lanes.remove(lane);
         }
@@ -208,7 +243,8 @@ impl Pool {
         Some(Handle { id, commands: entry.commands.clone() })
     }
 
-    /// Ends idle containers, least recently used first, until another one of this size fits; false where it cannot.
+    /// Ends idle containers, those of least worth first and of these the least recently used, until another one of this size fits; false where
+    /// it cannot.
     fn make_room(&mut self, memory_mib: u32) -> bool {
         let needed = u64::from(memory_mib);
         if needed > self.room.memory_mib {
@@ -220,7 +256,9 @@ impl Pool {
         for (id, entry) in &self.entries {
             match entry.state {
                 State::Ending(_) => continue,
-                State::Idle { since } if !entry.provisioned => idle.push((since, *id, u64::from(entry.memory_mib))),
+                State::Idle { since } if !entry.provisioned => {
+                    idle.push((self.worth(*id, entry), since, *id, u64::from(entry.memory_mib)));
+                }
                 State::Idle { .. } => {}
                 State::Starting(_) | State::Busy(_) | State::Finishing(_) => {}
             }
@@ -230,9 +268,9 @@ impl Pool {
         let fits = |containers: usize, memory: u64| {
             containers < self.room.containers && memory + needed <= self.room.memory_mib
         };
-        idle.sort_unstable_by_key(|(since, ..)| *since);
+        idle.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         let mut victims = Vec::new();
-        for (_, id, size) in idle {
+        for (.., id, size) in idle {
             if fits(containers, memory) {
                 break;
             }
@@ -271,6 +309,9 @@ impl Pool {
                 _ => books.idle.retain(|idle| *idle != id),
             }
         }
+        if matches!(after, State::Ending(_)) && !books.homes.is_empty() {
+            books.homes.leave(id);
+        }
         match (matches!(before, State::Finishing(_)), matches!(after, State::Finishing(_))) {
             (false, true) => books.finishing += 1,
             (true, false) => books.finishing -= 1,
@@ -293,7 +334,7 @@ impl Pool {
             books.idle.push(id);
         }
         loop {
-            let Some(waiter) = self.lanes.get_mut(&lane).and_then(|found| found.waiting.pop_front()) else {
+            let Some(waiter) = self.lanes.get_mut(&lane).and_then(|found| found.next_waiter(id)) else {
                 self.room_made.notify_one();
                 return;
             };
@@ -329,7 +370,8 @@ impl Pool {
 
     /// A container was idle for as long as one may be.
     pub(crate) fn idled(&mut self, id: ContainerId) {
-        if self.entries.get(&id).is_some_and(|entry| !entry.provisioned) {
+        let Some(entry) = self.entries.get(&id).filter(|entry| !entry.provisioned) else { return };
+        if !self.is_kept(id, entry) {
             self.tell(id, Event::End(Why::Idle));
         }
     }
@@ -376,6 +418,7 @@ impl Pool {
         self.memory_mib -= u64::from(entry.memory_mib);
         let Some(books) = self.lanes.get_mut(&entry.lane) else { return };
         books.idle.retain(|idle| *idle != id);
+        books.homes.leave(id);
         books.containers -= 1;
         if let State::Finishing(_) = entry.state {
             books.finishing -= 1;
@@ -388,18 +431,19 @@ impl Pool {
         let ids: Vec<_> =
             self.entries.iter().filter(|(_, entry)| entry.lane.generation == generation).map(|(id, _)| *id).collect();
         ids.into_iter().for_each(|id| self.tell(id, Event::End(Why::Retired)));
+        self.tallies.remove(&generation);
     }
 
-    /// Ends the quarter of the idle containers that was used least recently, to give memory back; how many those are.
+    /// Ends the quarter of the idle containers that is of least worth and was used least recently, to give memory back; how many those are.
     pub(crate) fn relieve(&mut self) -> usize {
         let idle = |(id, entry): (&ContainerId, &Entry)| match entry.state {
-            State::Idle { since } if !entry.provisioned => Some((since, *id)),
+            State::Idle { since } if !entry.provisioned => Some((self.worth(*id, entry), since, *id)),
             State::Idle { .. } | State::Starting(_) | State::Busy(_) | State::Finishing(_) | State::Ending(_) => None,
         };
         let mut idle: Vec<_> = self.entries.iter().filter_map(idle).collect();
-        idle.sort_unstable();
+        idle.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         idle.truncate(idle.len().div_ceil(4));
-        idle.iter().for_each(|(_, id)| self.tell(*id, Event::End(Why::Idle)));
+        idle.iter().for_each(|(.., id)| self.tell(*id, Event::End(Why::Idle)));
         idle.len()
     }
 
@@ -438,6 +482,19 @@ impl Pool {
             usage: None,
         };
         self.entries.iter().map(status).collect()
+    }
+}
+
+impl Books {
+    /// Who waits for this container, itself or any of the lane: whoever came first.
+    fn next_waiter(&mut self, id: ContainerId) -> Option<oneshot::Sender<Handle>> {
+        let own = self.homes.waiting(id).filter(|own| !own.is_empty());
+        let queue = match (own, self.waiting.front()) {
+            (Some(own), Some((any, _))) if own.front().is_some_and(|(came, _)| came <= any) => own,
+            (Some(own), None) => own,
+            (Some(_) | None, _) => &mut self.waiting,
+        };
+        queue.pop_front().map(|(_, waiter)| waiter)
     }
 }
 

@@ -84,14 +84,14 @@ pub(crate) fn of_deleted(
     named.qualifier.is_none().then(|| named.resolve(&by.account, &service.parts.region))
 }
 
-fn respond(answer: Result<Value, Failure>) -> Response {
+pub(crate) fn respond(answer: Result<Value, Failure>) -> Response {
     match answer {
         Ok(document) => ([(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response(),
         Err(failure) => failure.into_response(Dialect::RestJson, RequestId::random()),
     }
 }
 
-fn caller(by: &Principal) -> Caller {
+pub(crate) fn caller(by: &Principal) -> Caller {
     Caller { account: by.account.clone(), arn: by.arn.clone() }
 }
 

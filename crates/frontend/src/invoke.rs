@@ -1,5 +1,6 @@
 //! `Invoke` and `InvokeWithResponseStream`: the hot path. Payloads stay bytes from the socket to the function and back.
 
+use std::net::IpAddr;
 use std::time::Instant;
 
 use axum::body::Body;
@@ -8,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use lambent_invoker::affinity::{self, Origin};
 use lambent_invoker::events::Sent;
-use lambent_invoker::{Answer, Body as AnswerBody, Invocation, LogTail, Mode, Stage};
+use lambent_invoker::{AffinityValue, Answer, Body as AnswerBody, Invocation, LogTail, Mode, Stage};
 use lambent_model::{FunctionArn, FunctionRef, Qualifier, RequestId, limits};
 use lambent_policy::sigv4::Principal;
 use serde_json::{Map, Value};
@@ -30,6 +32,10 @@ pub(crate) struct Incoming<'a> {
     pub input: &'a Map<String, Value>,
     /// All headers.
     pub headers: &'a HeaderMap,
+    /// The query, as it was sent.
+    pub query: &'a str,
+    /// The other end of the connection.
+    pub address: Option<IpAddr>,
     /// The event.
     pub body: Bytes,
     /// When the request's head was read.
@@ -42,12 +48,19 @@ pub(crate) struct Incoming<'a> {
 pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming<'_>) -> Result<Response, Failure> {
     let text = |name: &str| incoming.input.get(name).and_then(Value::as_str);
     let (function, qualifier) = named(service, by, text("FunctionName").unwrap_or_default(), text("Qualifier"))?;
-    service.may_invoke(by, &function, qualifier.as_ref())?;
+    let setting = service.may_invoke(by, &function, qualifier.as_ref())?;
+    let origin = Origin {
+        headers: incoming.headers,
+        query: incoming.query,
+        account: Some(by.account.as_str()),
+        address: incoming.address,
+    };
+    let affinity = affinity::value(setting.as_deref(), origin)?;
     let streaming = incoming.operation == "InvokeWithResponseStream";
     match text("InvocationType") {
-        Some("Event") => return event(service, function, qualifier, text("ClientContext"), incoming).await,
+        Some("Event") => return event(service, function, qualifier, text("ClientContext"), affinity, incoming).await,
         None if incoming.operation == "InvokeAsync" => {
-            return event(service, function, qualifier, None, incoming).await;
+            return event(service, function, qualifier, None, affinity, incoming).await;
         }
         Some("DryRun") => {
             service.parts.registry.resolve(&function, qualifier.as_ref())?;
@@ -72,6 +85,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
             client_context,
             cognito_identity: None,
             tenant: text("TenantId").map(str::to_owned),
+            affinity,
             trace: Some(trace.clone()),
             mode: if streaming { Mode::Streaming { log_tail } } else { Mode::Buffered { log_tail } },
             received_at: incoming.received_at,
@@ -79,7 +93,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
         })
         .await?;
     let mut stages = answer.stages;
-    let execution = answer.execution;
+    let (execution, found) = (answer.execution, answer.affinity);
     let mut response = if streaming { stream::response(answer, log_tail) } else { buffered(answer).await? };
     set_request_id(response.headers_mut(), incoming.id);
     if incoming.headers.contains_key(STAGES) {
@@ -90,6 +104,9 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
     }
     if let Some(Ok(execution)) = execution.map(|execution| HeaderValue::try_from(execution.to_string())) {
         response.headers_mut().insert(executions::EXECUTION, execution);
+    }
+    if let Some(found) = found {
+        response.headers_mut().insert(affinity::HEADER, HeaderValue::from_static(found.as_str()));
     }
     if let Ok(trace) = HeaderValue::try_from(trace) {
         response.headers_mut().insert("x-amzn-trace-id", trace);
@@ -110,6 +127,7 @@ async fn event(
     function: FunctionArn,
     qualifier: Option<Qualifier>,
     client_context: Option<&str>,
+    affinity: Option<AffinityValue>,
     incoming: Incoming<'_>,
 ) -> Result<Response, Failure> {
     executions::refuse_for_events(incoming.headers)?;
@@ -125,6 +143,7 @@ async fn event(
         payload: payload(incoming.body)?,
         client_context,
         tenant: incoming.input.get("TenantId").and_then(Value::as_str).map(str::to_owned),
+        affinity,
         trace: Some(trace.clone()),
     };
     service.parts.events.accept(sent).await?;

@@ -18,6 +18,7 @@
 //! the model that is not built answers 501 and says its name, once its signature and constraints are found in order.
 #![forbid(unsafe_code)]
 
+mod affinity;
 mod check;
 mod dispatch;
 mod events;

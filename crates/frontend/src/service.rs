@@ -1,17 +1,19 @@
 //! What every request goes through, whatever it asks for: service, operation, signature, body, check, answer.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::{ConnectInfo, Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use lambent_model::affinity::Affinity;
 use lambent_model::{FunctionArn, Qualifier, RequestId, limits};
 use lambent_policy::document::{Decision, Request as PolicyRequest, Who};
 use lambent_policy::sigv4::{Pending, Principal};
@@ -22,7 +24,7 @@ use crate::failure::{Dialect, Failure};
 use crate::invoke::Incoming;
 use crate::model::{LAMBDA, LOGS};
 use crate::route::{Match, ROUTES};
-use crate::{Parts, check, dispatch, events, executions, invoke, logs, request as input, respond, sts};
+use crate::{Parts, affinity, check, dispatch, events, executions, invoke, logs, request as input, respond, sts};
 
 /// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.
 const CODE_REQUEST_BYTES: usize = 70_167_211;
@@ -63,6 +65,7 @@ pub(crate) fn router(parts: Parts) -> Router {
             "/_lambent/functions/{name}/idempotency",
             get(executions::get_setting).put(executions::put_setting).delete(executions::delete_setting),
         )
+        .route("/_lambent/functions/{name}/affinity", get(affinity::get).put(affinity::put).delete(affinity::delete))
         .fallback(answer)
         .with_state(service)
 }
@@ -288,7 +291,9 @@ impl Service {
         }
         if dispatch::INVOCATIONS.contains(&found.name) {
             let headers = &head.headers;
-            let incoming = Incoming { operation: found.name, input: &members, headers, body, received_at, id };
+            let address = head.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+            let input = &members;
+            let incoming = Incoming { operation: found.name, input, headers, query, address, body, received_at, id };
             return invoke::invoke(self, by, incoming).await;
         }
         dispatch::check_layer_version(&members)?;
@@ -303,30 +308,33 @@ impl Service {
         Ok(respond::success(&LAMBDA, found.operation, output, id))
     }
 
-    /// Whether the caller may invoke: its own account's functions unless a policy denies it, others' where one allows.
+    /// Whether the caller may invoke, and which calls of the function belong together: its own account's functions unless a policy denies it, others' where one allows.
     pub fn may_invoke(
         &self,
         by: &Principal,
         function: &FunctionArn,
         qualifier: Option<&Qualifier>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Arc<Affinity>>, Failure> {
         let resource = || qualifier.map_or_else(|| function.to_string(), |qualifier| function.qualified(qualifier));
         let own = by.account == function.account;
-        let decision = match self.parts.registry.resolve(function, qualifier) {
-            Ok(resolved) => match &resolved.policy {
-                None => Decision::Silent,
-                Some(policy) => policy.evaluate(&PolicyRequest {
-                    who: Who::Account { account: by.account.as_str(), arn: &by.arn },
-                    action: "lambda:InvokeFunction",
-                    resource: &resource(),
-                    context: &[],
-                }),
-            },
+        let (decision, affinity) = match self.parts.registry.resolve(function, qualifier) {
+            Ok(resolved) => (
+                match &resolved.policy {
+                    None => Decision::Silent,
+                    Some(policy) => policy.evaluate(&PolicyRequest {
+                        who: Who::Account { account: by.account.as_str(), arn: &by.arn },
+                        action: "lambda:InvokeFunction",
+                        resource: &resource(),
+                        context: &[],
+                    }),
+                },
+                resolved.affinity,
+            ),
             Err(error) if own => return Err(error.into()),
-            Err(_) => Decision::Silent,
+            Err(_) => (Decision::Silent, None),
         };
         match (decision, own) {
-            (Decision::Allow, _) | (Decision::Silent, true) => Ok(()),
+            (Decision::Allow, _) | (Decision::Silent, true) => Ok(affinity),
             (Decision::Deny, _) | (Decision::Silent, false) => {
                 let why = if decision == Decision::Deny {
                     "with an explicit deny in a resource-based policy"

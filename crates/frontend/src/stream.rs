@@ -139,6 +139,7 @@ mod tests {
             log_tail: None,
             finished: None,
             execution: None,
+            affinity: None,
         };
         let response = response(answer, LogTail::None);
         let mut bytes = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();

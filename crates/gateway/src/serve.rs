@@ -12,7 +12,7 @@ use http::header::HOST;
 use http::request::Parts as Head;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use lambent_invoker::{Answer, Body as AnswerBody, Invocation, LogTail, Mode};
+use lambent_invoker::{AffinityValue, Answer, Body as AnswerBody, Invocation, LogTail, Mode, affinity};
 use lambent_model::{RequestId, limits};
 use lambent_policy::sigv4::Principal;
 use lambent_registry::shape::{AuthType, InvokeMode};
@@ -73,9 +73,15 @@ impl Call<'_> {
             .resolve(&self.url.function, self.url.qualifier.as_ref())
             .map_err(|error| Refusal::Invoke(error.into()))?;
         let (principal, body) = self.admit(&resolved, body).await?;
-        let invocation = self.invocation(principal.as_deref(), &body)?;
+        let affinity = self.affinity(&resolved, principal.as_deref())?;
+        let invocation = Invocation { affinity, ..self.invocation(principal.as_deref(), &body)? };
         let answer = self.parts.invoker.invoke(invocation).await.map_err(Refusal::Invoke)?;
-        respond(self.url.invoke_mode, answer).await
+        let found = answer.affinity;
+        let mut response = respond(self.url.invoke_mode, answer).await?;
+        if let Some(found) = found {
+            response.headers_mut().insert(affinity::HEADER, HeaderValue::from_static(found.as_str()));
+        }
+        Ok(response)
     }
 
     /// Who calls, and the body: nothing of a stranger's body is read where the head alone shows that it is one.
@@ -96,6 +102,16 @@ impl Call<'_> {
                 Ok((Some(principal), body))
             }
         }
+    }
+
+    fn affinity(&self, resolved: &Resolved, by: Option<&Principal>) -> Result<Option<AffinityValue>, Refusal> {
+        let origin = affinity::Origin {
+            headers: &self.head.headers,
+            query: self.head.uri.query().unwrap_or_default(),
+            account: by.map(|by| by.account.as_str()),
+            address: Some(source(self.head)),
+        };
+        affinity::value(resolved.affinity.as_deref(), origin).map_err(Refusal::Invoke)
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Refusal> {
@@ -133,6 +149,7 @@ impl Call<'_> {
             client_context: None,
             cognito_identity: None,
             tenant: None,
+            affinity: None,
             trace: Some(trace),
             mode: match self.url.invoke_mode {
                 InvokeMode::Buffered => Mode::Buffered { log_tail },

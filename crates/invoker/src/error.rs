@@ -1,5 +1,6 @@
 //! Why an invocation was refused, in AWS's words. What the function itself did wrong is no error here but an answer.
 
+use lambent_model::affinity::MAX_VALUE_BYTES;
 use lambent_registry::State;
 
 use crate::ThrottleReason;
@@ -49,6 +50,12 @@ pub enum Error {
         "X-Lambent-Idempotency: key needs a key: send X-Lambent-Idempotency-Key, or configure where in the payload it is"
     )]
     NoIdempotencyKey,
+    /// A request's own affinity value is empty, or too long.
+    #[error("X-Lambent-Affinity has {bytes} bytes; a value has 1 to {MAX_VALUE_BYTES}")]
+    AffinityValue {
+        /// So long.
+        bytes: usize,
+    },
     /// The key was used for another payload.
     #[error("The idempotency key was used with another payload; use a new key for a new request.")]
     IdempotencyMismatch,
@@ -106,7 +113,9 @@ impl Error {
             Self::NotReady { .. } => "ResourceConflictException",
             Self::Recursive => "RecursiveInvocationException",
             Self::Throttled { .. } | Self::QueueFull | Self::RecordsFull => "TooManyRequestsException",
-            Self::NoIdempotencyKey | Self::TenantMissing | Self::TenantUnwanted => "InvalidParameterValueException",
+            Self::NoIdempotencyKey | Self::AffinityValue { .. } | Self::TenantMissing | Self::TenantUnwanted => {
+                "InvalidParameterValueException"
+            }
             Self::IdempotencyMismatch => "IdempotentParameterMismatchException",
             Self::AnswerTooLarge { .. } => "ResponseSizeTooLargeException",
             Self::TooLarge { .. } => "RequestEntityTooLargeException",
@@ -123,7 +132,7 @@ impl Error {
             Self::Resolve(error) => error.status(),
             Self::NotReady { .. } => 409,
             Self::Throttled { .. } | Self::QueueFull | Self::RecordsFull => 429,
-            Self::NoIdempotencyKey | Self::IdempotencyMismatch => 400,
+            Self::NoIdempotencyKey | Self::AffinityValue { .. } | Self::IdempotencyMismatch => 400,
             Self::TooLarge { .. } | Self::AnswerTooLarge { .. } => 413,
             Self::NoRuntime { .. } => 502,
             Self::SnapStart { .. } | Self::Recursive | Self::TenantMissing | Self::TenantUnwanted => 400,

@@ -6,7 +6,10 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use lambent_fleet::{Body, Call, ErrorKind, Fleet, FunctionResponse, LogTail, Permit, Report, ResponseMode, Stages};
+use lambent_fleet::{
+    AffinityOutcome, AffinityValue, Body, Call, ErrorKind, Fleet, FunctionResponse, LogTail, Permit, Report,
+    ResponseMode, Stages,
+};
 use lambent_model::{Clock, FunctionArn, FunctionVersion, Qualifier, RequestId, Version, limits};
 use lambent_registry::{EventSettings, Registry, Resolved, State};
 use tokio::sync::oneshot;
@@ -15,7 +18,7 @@ use crate::admission::{Admission, Concurrency};
 use crate::busy_poll::BusyPoll;
 use crate::choice::Choice;
 use crate::executions::{Ask, Execution, Executions, Run};
-use crate::{Error, trace};
+use crate::{Error, affinity, trace};
 
 /// What an invoker needs of the control plane: an in-memory snapshot.
 pub trait Directory: Send + Sync + 'static {
@@ -70,6 +73,8 @@ pub struct Invocation {
     pub trace: Option<String>,
     /// `X-Amz-Tenant-Id`, checked against its pattern.
     pub tenant: Option<String>,
+    /// What it shares with the calls that belong to the same container; none: what is in the payload, where that is configured.
+    pub affinity: Option<AffinityValue>,
     /// How the answer is wanted.
     pub mode: Mode,
     /// When the request reached this node.
@@ -114,6 +119,8 @@ pub struct Answer {
     pub finished: Option<oneshot::Receiver<Report>>,
     /// How it came about, where executions are kept; none: it ran, and that is all.
     pub execution: Option<Execution>,
+    /// Whether a call that belongs to a container found it; none: it belongs to none, or did not run.
+    pub affinity: Option<AffinityOutcome>,
 }
 
 /// The one door.
@@ -173,8 +180,11 @@ impl Invoker {
     }
 
     /// Admits and runs what was resolved; its version was chosen.
-    async fn run_here(&self, resolved: Resolved, invocation: Invocation) -> Result<Answer, Error> {
+    async fn run_here(&self, resolved: Resolved, mut invocation: Invocation) -> Result<Answer, Error> {
         let permit = self.admit(&invocation, &resolved)?;
+        if let (Some(setting), None) = (&resolved.affinity, invocation.affinity) {
+            invocation.affinity = affinity::in_payload(setting, &invocation.payload);
+        }
         let (version, invoked_arn) = (resolved.version, resolved.invoked_arn);
         let request_id = invocation.request_id;
         let (mode, log_tail) = match invocation.mode {
@@ -187,10 +197,12 @@ impl Invoker {
         self.busy_poll.expect(self.running());
         let response = running.response.await.unwrap_or(Err(lambent_fleet::Error::Lost))?;
         self.busy_poll.expect(self.running());
-        let (error, content_type, body, stages) = match response {
-            FunctionResponse::Success { content_type, body, stages } => (None, content_type, body, stages),
-            FunctionResponse::FunctionError { kind, payload, stages } => {
-                (Some(kind), "application/json".to_owned(), Body::Buffered(payload), stages)
+        let (error, content_type, body, stages, affinity) = match response {
+            FunctionResponse::Success { content_type, body, stages, affinity } => {
+                (None, content_type, body, stages, affinity)
+            }
+            FunctionResponse::FunctionError { kind, payload, stages, affinity } => {
+                (Some(kind), "application/json".to_owned(), Body::Buffered(payload), stages, affinity)
             }
         };
         let mut answer = Answer {
@@ -203,6 +215,7 @@ impl Invoker {
             log_tail: None,
             finished: None,
             execution: None,
+            affinity,
         };
         match (mode, log_tail) {
             // The tail holds the END and REPORT lines, so it is there only when all is over.
@@ -274,6 +287,7 @@ impl Invoker {
             cognito_identity: invocation.cognito_identity,
             trace: Some(trace),
             tenant: invocation.tenant.map(Arc::from),
+            affinity: invocation.affinity,
             received_at: invocation.received_at,
             mode,
             log_tail,

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
+pub mod affinity;
 mod busy_poll;
 mod choice;
 mod error;
@@ -18,4 +19,4 @@ pub use admission::{Concurrency, ThrottleReason};
 pub use busy_poll::BusyPoll;
 pub use error::Error;
 pub use invoke::{Answer, Directory, Invocation, Invoker, Mode};
-pub use lambent_fleet::{Body, ErrorKind, LogTail, Report, Stage, Stages, StreamError};
+pub use lambent_fleet::{AffinityOutcome, AffinityValue, Body, ErrorKind, LogTail, Report, Stage, Stages, StreamError};

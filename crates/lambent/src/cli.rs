@@ -43,6 +43,8 @@ pub enum Command {
     DeadLetters(EventsArgs),
     /// Say how requests of a function are told apart; list, show, explain or drop what its executions returned.
     Executions(ExecutionsArgs),
+    /// Say which calls of a function belong to the same container.
+    Affinity(AffinityArgs),
     /// Print an access key of a node, ready for a shell or for ~/.aws.
     Credentials(CredentialsArgs),
     /// Say what this machine can and cannot give, and what to do about it.
@@ -182,6 +184,9 @@ pub struct InvokeArgs {
     /// For whom, where the function isolates tenants.
     #[arg(long, value_name = "ID")]
     pub tenant_id: Option<String>,
+    /// What it shares with the calls that belong to the same container [default: as set for the function].
+    #[arg(long, value_name = "VALUE")]
+    pub affinity: Option<String>,
     /// Which node.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -212,6 +217,9 @@ pub struct TopArgs {
     /// Seconds between two looks.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..), value_name = "SECONDS")]
     pub every: u64,
+    /// Show what affinity does for each function instead.
+    #[arg(long)]
+    pub affinity: bool,
     /// Which node.
     #[command(flatten)]
     pub client: ClientArgs,
@@ -399,6 +407,45 @@ pub enum ExecutionsAction {
         /// All of this function.
         #[arg(long, conflicts_with = "ids")]
         function: Option<String>,
+        /// Which node.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+}
+
+/// What to do with the affinity of a function.
+#[derive(Debug, Args)]
+pub struct AffinityArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: AffinityAction,
+}
+
+/// One thing to do with it.
+#[derive(Debug, Subcommand)]
+pub enum AffinityAction {
+    /// Send calls with the same value to the same container.
+    Set {
+        /// The function: name, partial ARN or ARN.
+        function: String,
+        /// Where the value is: header:NAME, query:NAME, a JSONPath of the payload ($.user.id), account, address.
+        by: String,
+        /// Which node.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Print what is set.
+    Show {
+        /// The function: name, partial ARN or ARN.
+        function: String,
+        /// Which node.
+        #[command(flatten)]
+        client: ClientArgs,
+    },
+    /// Let any container do for any call again.
+    Remove {
+        /// The function: name, partial ARN or ARN.
+        function: String,
         /// Which node.
         #[command(flatten)]
         client: ClientArgs,

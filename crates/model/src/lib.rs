@@ -4,6 +4,7 @@
 //! when at least two subsystems must agree on it to the letter; everything else stays with its subsystem.
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 pub mod arn;
 pub mod clock;
 pub mod destination;

@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use lambent_model::affinity::Affinity;
 use lambent_model::function::{CodeRef, FunctionVersion, LayerRef, Logging, Network, Runtime, TracingMode};
 use lambent_model::idempotency::Idempotency;
 use lambent_model::{FunctionArn, Version};
@@ -58,6 +59,9 @@ pub(crate) struct Head {
     /// None: off.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idempotency: Option<Arc<Idempotency>>,
+    /// None: any container does for any call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) affinity: Option<Arc<Affinity>>,
 }
 
 /// The qualifier under which what belongs to the unqualified function is kept.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_lc_rs::hmac;
 use bytes::Bytes;
+use lambent_model::affinity::Affinity;
 use lambent_model::function::Runtime;
 use lambent_model::idempotency::Idempotency;
 use lambent_model::{AccountId, Clock, FunctionArn, FunctionVersion, Qualifier, Region, Version};
@@ -133,6 +134,8 @@ pub struct Resolved {
     pub policy: Option<Arc<Document>>,
     /// How requests of the function are told apart; none: each runs.
     pub idempotency: Option<Arc<Idempotency>>,
+    /// Which of its calls belong together; none: any container does for any of them.
+    pub affinity: Option<Arc<Affinity>>,
 }
 
 /// What is to become of the events of a function.
@@ -278,6 +281,7 @@ impl Registry {
             },
             policy: policy.cloned(),
             idempotency: head.idempotency.clone(),
+            affinity: head.affinity.clone(),
         })
     }
 

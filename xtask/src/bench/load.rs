@@ -80,6 +80,31 @@ pub fn signer(key: &Key) -> Signer<'_> {
     Signer { access_key_id, secret, session_token: None, region, service: "lambda", at: jiff::Timestamp::now() }
 }
 
+/// One call with this event, over a connection of its own: the function's answer, and the time from the request's first byte until it was
+/// there.
+pub fn one(address: SocketAddr, path: &str, key: &Key, event: &[u8]) -> Result<(serde_json::Value, Duration)> {
+    let uri = format!("http://{address}{path}");
+    let (mut head, ()) = Request::builder().method(Method::POST).uri(uri).body(())?.into_parts();
+    sigv4::sign(&mut head, event, signer(key));
+    let mut wire = format!("POST {path} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in &head.headers {
+        wire.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    wire.extend(format!("connection: close\r\ncontent-length: {}\r\n\r\n", event.len()).bytes());
+    wire.extend(event);
+    let mut socket = TcpStream::connect(address).context("cannot connect")?;
+    socket.set_nodelay(true)?;
+    let begun = Instant::now();
+    socket.write_all(&wire)?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer)?;
+    let took = begun.elapsed();
+    check(&answer, 200, b"")?;
+    let text = String::from_utf8_lossy(&answer);
+    let (_, body) = text.split_once("\r\n\r\n").context("an answer without body")?;
+    Ok((serde_json::from_str(body)?, took))
+}
+
 /// How long a signed request is sent again; the server takes it for five minutes.
 const SIGNED_FOR: Duration = Duration::from_secs(60);
 /// Room for the answer.

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: Lambent beside something that does the same job, on one machine, in one run, turn by turn.
 
+mod affinity;
 mod burst;
 mod cold;
 mod density;
@@ -37,6 +38,8 @@ enum Bench {
     Enqueue(enqueue::EnqueueArgs),
     /// Answers on record, beside warm Python calls.
     Reuse(reuse::ReuseArgs),
+    /// A function that keeps models in memory, with affinity and without.
+    Affinity(affinity::AffinityArgs),
     /// Idle Python containers per GiB, beside idle emulators.
     Density(density::DensityArgs),
 }
@@ -50,6 +53,7 @@ pub fn run(args: &BenchArgs) -> Result<()> {
         Bench::Burst(args) => burst::run(args),
         Bench::Enqueue(args) => enqueue::run(args),
         Bench::Reuse(args) => reuse::run(args),
+        Bench::Affinity(args) => affinity::run(args),
         Bench::Density(args) => density::run(args),
     }
 }

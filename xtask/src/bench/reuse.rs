@@ -75,7 +75,7 @@ pub fn run(args: &ReuseArgs) -> Result<()> {
 }
 
 /// The newest Python that a node of this machine would find by its ordinary name.
-fn runtime() -> Result<String> {
+pub(super) fn runtime() -> Result<String> {
     let found = std::process::Command::new("python3").arg("--version").output().context("there is no python3")?;
     let text = String::from_utf8_lossy(&found.stdout).into_owned();
     let version = text.trim().strip_prefix("Python ").and_then(|version| version.rsplit_once('.'));

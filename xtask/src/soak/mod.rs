@@ -13,6 +13,7 @@ pub mod receiver;
 mod verdict;
 
 use anyhow::Result;
+pub use harm::Chance;
 
 /// Which soak, and how it reports.
 #[derive(clap::Args)]

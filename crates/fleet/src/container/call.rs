@@ -26,7 +26,7 @@ use super::stream::{Breaker, relay};
 use super::{Job, Owner, millis};
 use crate::call::Permit;
 use crate::log::Platform;
-use crate::{Body, Error, ErrorKind, FunctionResponse, LogTail, Report, Stage, Stages, StartKind};
+use crate::{AffinityOutcome, Body, Error, ErrorKind, FunctionResponse, LogTail, Report, Stage, Stages, StartKind};
 
 /// A call under way: what is known of it, and what its caller still waits for.
 struct Current {
@@ -45,6 +45,7 @@ struct Current {
     /// What the function itself reported as its error.
     error_type: Option<String>,
     outcome: Outcome,
+    affinity: Option<AffinityOutcome>,
 }
 
 impl Current {
@@ -57,8 +58,8 @@ impl Current {
 
     fn fail(&mut self, payload: Bytes) {
         self.permit = None;
-        let stages = self.stages;
-        self.answer(Ok(FunctionResponse::FunctionError { kind: ErrorKind::Unhandled, payload, stages }));
+        let (kind, stages, affinity) = (ErrorKind::Unhandled, self.stages, self.affinity);
+        self.answer(Ok(FunctionResponse::FunctionError { kind, payload, stages, affinity }));
     }
 
     fn tracing(&self) -> Option<TraceContext> {
@@ -109,7 +110,7 @@ impl Owner {
     }
 
     fn begin(&mut self, job: Job, start: StartKind, init: Option<Duration>, began: Instant) -> (Current, Invoke) {
-        let Job { call, response, finished, mut stages, span: _ } = job;
+        let Job { call, response, finished, mut stages, affinity, span: _ } = job;
         if start == StartKind::Warm {
             stages.end(Stage::Queue);
         }
@@ -132,6 +133,7 @@ impl Owner {
             breaker: None,
             error_type: None,
             outcome: Outcome::Success,
+            affinity,
         };
         self.meters.started(start, start_latency);
         let version = self.function.version.to_string();
@@ -192,16 +194,26 @@ impl Owner {
     /// Gives the caller what the runtime answered.
     fn hand_back(&mut self, current: &mut Current, response: Response) {
         current.stages.end(Stage::Handler);
-        let stages = current.stages;
+        let (stages, affinity) = (current.stages, current.affinity);
         match response {
             Response::Success { content_type, body: Body::Buffered(body), .. } => {
                 current.permit = None;
-                current.answer(Ok(FunctionResponse::Success { content_type, body: Body::Buffered(body), stages }));
+                current.answer(Ok(FunctionResponse::Success {
+                    content_type,
+                    body: Body::Buffered(body),
+                    stages,
+                    affinity,
+                }));
             }
             Response::Success { content_type, body: Body::Stream(pieces), .. } => {
                 let (pieces, breaker) = relay(pieces);
                 current.breaker = Some(breaker);
-                current.answer(Ok(FunctionResponse::Success { content_type, body: Body::Stream(pieces), stages }));
+                current.answer(Ok(FunctionResponse::Success {
+                    content_type,
+                    body: Body::Stream(pieces),
+                    stages,
+                    affinity,
+                }));
             }
             Response::Error { error_type, body, .. } => {
                 current.error_type = Some(error_type.unwrap_or_else(|| "Runtime.Unknown".to_owned()));
@@ -305,6 +317,14 @@ impl Owner {
         self.say(&Platform::Report(event, stages));
         self.fleet.stages.record(current.start, &current.stages);
         self.meters.ended(current.outcome, end.duration);
+        if let Some(affinity) = current.affinity {
+            let took = (current.outcome == Outcome::Success).then_some(end.duration);
+            // What was not there before is stored now.
+            if let (AffinityOutcome::Miss | AffinityOutcome::Spill, Some(live)) = (affinity, &self.live) {
+                self.memory.read(live.cell.as_ref()).await;
+            }
+            self.fleet.pool().served(self.id, affinity, took, self.memory.bytes());
+        }
         let report = Report {
             duration: end.duration,
             billed: Duration::from_millis(billed),

@@ -76,6 +76,7 @@ const FRESH: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     peak_bytes: u64,
+    bytes: u64,
     read_at: Option<Instant>,
 }
 
@@ -90,9 +91,15 @@ impl Memory {
     /// Reads it again.
     pub(super) async fn read(&mut self, cell: &dyn Cell) {
         if let Ok(usage) = cell.usage().await {
+            self.bytes = usage.memory_bytes;
             self.peak_bytes = self.peak_bytes.max(usage.memory_peak_bytes);
         }
         self.read_at = Some(Instant::now());
+    }
+
+    /// What it used when that was last read, `/tmp` included.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// In whole MiB, never beyond what the function has.

@@ -29,7 +29,7 @@ use crate::code::Code;
 use crate::dispatch::Turn;
 use crate::fleet::Inner;
 use crate::log::{ContainerLog, Platform};
-use crate::{Call, Error, FunctionResponse, LogTail, Report, Running, Stage, Stages, StartKind};
+use crate::{AffinityOutcome, Call, Error, FunctionResponse, LogTail, Report, Running, Stage, Stages, StartKind};
 use fault::Fault;
 use live::{Failure, Live};
 use meter::{Memory, Meters};
@@ -45,6 +45,8 @@ pub(crate) struct Job {
     pub finished: oneshot::Sender<Report>,
     /// Where the time goes.
     pub stages: Stages,
+    /// Whether the container has what its value needs; known when one is found.
+    pub affinity: Option<AffinityOutcome>,
     /// The caller's span: what happens to the call here belongs to its trace.
     pub span: Span,
 }
@@ -56,7 +58,7 @@ impl Job {
         stages.end(Stage::Accept);
         let (finished, reported) = oneshot::channel();
         (
-            Box::new(Self { call, response, finished, stages, span: Span::current() }),
+            Box::new(Self { call, response, finished, stages, affinity: None, span: Span::current() }),
             Running { response: responded, finished: reported },
         )
     }

@@ -9,6 +9,7 @@ use lambent_model::{AccountId, Digest, FunctionArn, Region, Version};
 use proptest::prelude::*;
 
 use super::*;
+use crate::affinity::{Outcome, Value};
 
 pub(crate) fn version(generation: u128, memory_mib: u32) -> FunctionVersion {
     FunctionVersion {
@@ -88,7 +89,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(one, 1..120)
 }
 
-const ROOM: Room = Room { containers: 5, memory_mib: 1_000, scaling: 1_000 };
+const ROOM: Room = Room { containers: 5, memory_mib: 1_000, scaling: 1_000, affinity: BOUNDS };
+const BOUNDS: Bounds =
+    Bounds { idle: Duration::from_secs(600), keep: Duration::from_secs(3_600), wait: Duration::from_secs(1) };
 const SIZES: [u32; 3] = [128, 256, 400];
 
 fn pick(model: &BTreeMap<ContainerId, Known>, index: usize, phases: &[Phase]) -> Option<ContainerId> {
@@ -136,7 +139,7 @@ fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u
             assert_eq!(newest, None, "no new one while a warm one is idle");
             begin(pool, model, generation, size);
         }
-        other @ (Placement::Soon(_) | Placement::Closed) => panic!("{other:?}"),
+        other @ (Placement::Soon(_) | Placement::Home(..) | Placement::Closed) => panic!("{other:?}"),
     }
 }
 
@@ -313,4 +316,124 @@ fn tenants_never_share_a_container() {
     pool.finished(id);
     pool.retire(function.generation);
     assert!(matches!(commands.try_recv(), Ok(Command::End(Why::Retired))), "a version's end is all its tenants'");
+}
+
+/// A container of the lane that is idle, with what it was told.
+fn idle_one(pool: &mut Pool, version: &FunctionVersion) -> (ContainerId, mpsc::Receiver<Command>) {
+    let (id, commands) = begin_one(pool, version, Purpose::Call).unwrap();
+    pool.tell(id, Event::Started);
+    pool.finished(id);
+    (id, commands)
+}
+
+/// A call with this value: where it went, and what it found there.
+fn call_with(pool: &mut Pool, version: &FunctionVersion, text: &str) -> (ContainerId, Outcome) {
+    let value = Value::of(text.as_bytes());
+    let Placement::Warm(handle) = pool.place_with(&lane(version), value, Patience::None) else { panic!() };
+    let outcome = pool.seat(&lane(version), value, handle.id);
+    (handle.id, outcome)
+}
+
+#[test]
+fn a_call_waits_for_the_container_that_has_its_value() {
+    let mut pool = Pool::new(ROOM, Arc::default());
+    let function = version(0, 128);
+    let (a, _commands) = idle_one(&mut pool, &function);
+    let (b, _commands_of_b) = idle_one(&mut pool, &function);
+    let (home, outcome) = call_with(&mut pool, &function, "ada");
+    let other = if home == a { b } else { a };
+    assert_eq!(outcome, Outcome::Miss);
+    let value = Value::of(b"ada");
+    let wait = |pool: &mut Pool| match pool.place_with(&lane(&function), value, Patience::Some) {
+        Placement::Home(receiver, within) => (receiver, within),
+        other => panic!("{other:?}"),
+    };
+    let (mut first, within) = wait(&mut pool);
+    assert!(within >= SOON && within <= BOUNDS.wait, "{within:?}");
+    let (gone, _) = wait(&mut pool);
+    drop(gone);
+    let mut any = pool.queue(&lane(&function));
+    pool.finished(home);
+    assert_eq!(first.try_recv().unwrap().id, home);
+    assert_eq!(pool.seat(&lane(&function), value, home), Outcome::Hit);
+    assert_eq!(call_with(&mut pool, &function, "ada"), (other, Outcome::Spill), "without patience");
+    // Who waits for any container gets its turn, too.
+    let (mut late, _) = wait(&mut pool);
+    pool.finished(home);
+    assert_eq!(any.try_recv().unwrap().id, home);
+    pool.tell(home, Event::Broken(Why::Failed));
+    assert!(matches!(late.try_recv(), Err(oneshot::error::TryRecvError::Closed)), "it hears of the end at once");
+    pool.finished(other);
+    assert_eq!(call_with(&mut pool, &function, "ada"), (other, Outcome::Miss), "cold, in its new home");
+    assert_eq!(pool.seat(&lane(&function), value, home), Outcome::Miss, "what ends is no home");
+    pool.forget(home);
+    let [status] = pool.affinity().try_into().unwrap();
+    assert_eq!((status.values, status.containers, status.hits, status.misses, status.spills), (1, 1, 1, 2, 1));
+}
+
+#[test]
+fn only_so_many_wait_for_one_container() {
+    let mut pool = Pool::new(ROOM, Arc::default());
+    let function = version(0, 128);
+    let (home, _commands) = idle_one(&mut pool, &function);
+    assert_eq!(call_with(&mut pool, &function, "ada").0, home);
+    let value = Value::of(b"ada");
+    let placed: Vec<_> = (0..10).map(|_| pool.place_with(&lane(&function), value, Patience::Some)).collect();
+    assert_eq!(placed.iter().filter(|placed| matches!(placed, Placement::Home(..))).count(), 8);
+    assert!(matches!(placed.last(), Some(Placement::Fresh)));
+}
+
+#[test]
+fn containers_go_by_worth_and_stay_for_what_they_hold() {
+    let mut pool = Pool::new(Room { containers: 3, ..ROOM }, Arc::default());
+    let (function, plain) = (version(0, 128), version(1, 128));
+    // Both are there before either has a value.
+    let (a, mut told_a) = idle_one(&mut pool, &function);
+    let (b, mut told_b) = idle_one(&mut pool, &function);
+    let mut homes = Vec::new();
+    for text in ["one", "two", "three"] {
+        let (id, outcome) = call_with(&mut pool, &function, text);
+        homes.push(id);
+        pool.served(id, outcome, Some(Duration::from_secs(1)), 1 << 26);
+        pool.finished(id);
+    }
+    let (id, outcome) = call_with(&mut pool, &function, "one");
+    assert_eq!(outcome, Outcome::Hit);
+    pool.served(id, outcome, Some(Duration::from_millis(10)), 1 << 26);
+    pool.finished(id);
+    let (c, mut told_c) = idle_one(&mut pool, &plain);
+    let held = |id| homes.iter().filter(|home| **home == id).count();
+    assert_eq!(held(a) + held(b), 3, "a quarter more than the mean: two and one");
+    let (more, fewer) = if held(a) > held(b) { (a, b) } else { (b, a) };
+    // All three were idle for long.
+    for id in [a, b, c] {
+        pool.idled(id);
+    }
+    assert!(matches!(told_c.try_recv(), Ok(Command::End(Why::Idle))), "it holds nothing");
+    assert!(told_a.try_recv().is_err() && told_b.try_recv().is_err());
+    pool.forget(c);
+    let told = |id, told_a: &mut mpsc::Receiver<Command>, told_b: &mut mpsc::Receiver<Command>| {
+        let told = if id == a { told_a } else { told_b };
+        matches!(told.try_recv(), Ok(Command::End(Why::Idle)))
+    };
+    // The most recently used goes before them where it holds nothing; then the one with fewer values for as many bytes.
+    let (_, mut told_plain) = idle_one(&mut pool, &plain);
+    assert_eq!(pool.relieve(), 1);
+    assert!(matches!(told_plain.try_recv(), Ok(Command::End(Why::Idle))));
+    assert_eq!(pool.relieve(), 1);
+    assert!(told(fewer, &mut told_a, &mut told_b) && !told(more, &mut told_a, &mut told_b));
+}
+
+#[test]
+fn tenants_keep_their_values_apart() {
+    let mut pool = Pool::new(ROOM, Arc::default());
+    let function = version(1, 100);
+    let [ada, bob] = ["ada", "bob"].map(|tenant| Lane::of(&function, Some(&Arc::from(tenant))));
+    let (id, _commands) = pool.begin(&function, &ada, Purpose::Call).unwrap();
+    pool.tell(id, Event::Started);
+    let value = Value::of(b"same");
+    assert_eq!(pool.seat(&ada, value, id), Outcome::Miss);
+    pool.finished(id);
+    assert!(matches!(pool.place_with(&bob, value, Patience::Some), Placement::Fresh));
+    assert!(matches!(pool.place_with(&ada, value, Patience::Some), Placement::Warm(handle) if handle.id == id));
 }

@@ -39,7 +39,7 @@ type Pieces = mpsc::Sender<Result<Bytes, StreamError>>;
 
 /// Runs a call to its end.
 pub(crate) async fn run(fleet: Arc<Inner>, version: Arc<FunctionVersion>, job: Box<Job>) {
-    let Job { call, response, finished, mut stages, span: _span } = *job;
+    let Job { call, response, finished, mut stages, .. } = *job;
     stages.end(Stage::Queue);
     let (request, mut caller) = Caller::of(call, &version, &fleet, (response, stages));
     let began = Instant::now();
@@ -147,7 +147,7 @@ impl Caller {
         self.permit = None;
         self.stages.end(Stage::Handler);
         let (body, stages) = (Body::Buffered(body), self.stages);
-        self.answer(Ok(FunctionResponse::Success { content_type, body, stages }));
+        self.answer(Ok(FunctionResponse::Success { content_type, body, stages, affinity: None }));
     }
 
     /// Fails the call; a stream that has begun is broken off.
@@ -160,7 +160,12 @@ impl Caller {
         let stage = if self.response.is_some() { Stage::Handler } else { Stage::Answer };
         self.stages.end(stage);
         let stages = self.stages;
-        self.answer(Ok(FunctionResponse::FunctionError { kind: ErrorKind::Unhandled, payload, stages }));
+        self.answer(Ok(FunctionResponse::FunctionError {
+            kind: ErrorKind::Unhandled,
+            payload,
+            stages,
+            affinity: None,
+        }));
     }
 
     fn refuse(mut self, error: Error) {
@@ -176,7 +181,7 @@ impl Caller {
             let content_type = "application/vnd.awslambda.http-integration-response".to_owned();
             self.stages.end(Stage::Handler);
             let (body, stages) = (Body::Stream(pieces), self.stages);
-            self.answer(Ok(FunctionResponse::Success { content_type, body, stages }));
+            self.answer(Ok(FunctionResponse::Success { content_type, body, stages, affinity: None }));
         }
         if let Some(pieces) = &self.pieces {
             let _ = pieces.send(Ok(bytes)).await;

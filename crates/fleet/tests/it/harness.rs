@@ -202,6 +202,7 @@ pub fn call(function: &FunctionVersion, payload: &str, mode: ResponseMode) -> Ca
         client_context: None,
         cognito_identity: None,
         tenant: None,
+        affinity: None,
         trace: None,
         received_at: Instant::now(),
         mode,

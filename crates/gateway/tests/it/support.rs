@@ -77,6 +77,7 @@ impl Directory for OneUrl {
             reserved_concurrency: None,
             invoked_arn: arn.to_string(),
             idempotency: None,
+            affinity: None,
             policy: self.policy.clone(),
         })
     }
@@ -131,6 +132,7 @@ impl Invoke for Function {
             log_tail: None,
             finished: None,
             execution: None,
+            affinity: None,
         };
         match &self.act {
             Act::Return(text) => answer.body = Body::Buffered(Bytes::from_static(text.as_bytes())),

@@ -237,6 +237,7 @@ impl Parts {
             client_context: call.client_context.clone(),
             cognito_identity: None,
             tenant: call.tenant.clone(),
+            affinity: call.affinity,
             trace: Some(trace.to_owned()),
             mode: Mode::Buffered { log_tail: LogTail::None },
             received_at: Instant::now(),
@@ -302,6 +303,7 @@ fn refused(error: &Error) -> Outcome {
         | Error::TenantMissing
         | Error::TenantUnwanted
         | Error::NoIdempotencyKey
+        | Error::AffinityValue { .. }
         | Error::IdempotencyMismatch
         | Error::AnswerTooLarge { .. } => Outcome::Never { status, reason },
         // A function that is being prepared, or a runtime that an operator may still install.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use lambent_fleet::AffinityValue;
 use lambent_model::{AccountId, FunctionArn, Qualifier, RequestId};
 use lambent_store::queue::{NewEvent, Place};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub(crate) struct Call {
     /// `X-Amz-Tenant-Id`.
     #[serde(default)]
     pub(crate) tenant: Option<String>,
+    /// The digest of the value it shares with the calls that belong to the same container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) affinity: Option<AffinityValue>,
 }
 
 impl Call {

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use lambent_fleet::AffinityValue;
 use lambent_model::{Clock, FunctionArn, Qualifier, RequestId, limits};
 use lambent_registry::State;
 use lambent_store::EventQueue;
@@ -100,6 +101,8 @@ pub struct Sent {
     pub client_context: Option<String>,
     /// `X-Amz-Tenant-Id`.
     pub tenant: Option<String>,
+    /// What it shares with the calls that belong to the same container; none: what is in the payload, where that is configured.
+    pub affinity: Option<AffinityValue>,
     /// `X-Amzn-Trace-Id` as the caller sent it.
     pub trace: Option<String>,
 }
@@ -164,6 +167,7 @@ impl Events {
             trace: sent.trace,
             client_context: sent.client_context,
             tenant: sent.tenant,
+            affinity: sent.affinity,
         });
         let now = self.clock.now();
         let event = Meta::new(sent.request_id, now, task).pending(sent.payload);

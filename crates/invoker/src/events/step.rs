@@ -245,6 +245,7 @@ fn follow(
                 trace: call.trace.clone(),
                 client_context: None,
                 tenant: None,
+                affinity: None,
             });
             Meta::new((now.fresh)(), now.at, task).pending(content)
         }

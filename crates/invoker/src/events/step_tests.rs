@@ -25,6 +25,7 @@ fn meta() -> Meta {
         trace: Some("Root=1-a-b".to_owned()),
         client_context: None,
         tenant: None,
+        affinity: None,
     };
     Meta::new("6f1e0b6e-1f0b-4b5e-9f0e-000000000001".parse().unwrap(), at(0), Task::Invoke(call))
 }

@@ -290,6 +290,7 @@ fn answer(done: &Done, asked: &Asked) -> Answer {
         log_tail: None,
         finished: None,
         execution: None,
+        affinity: None,
     }
 }
 

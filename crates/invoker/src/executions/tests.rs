@@ -85,6 +85,7 @@ impl Run for World {
             log_tail: None,
             finished: None,
             execution: None,
+            affinity: None,
         })
     }
 }
@@ -183,6 +184,7 @@ fn invocation(resolved: &Resolved, payload: &str, idempotency: Option<Ask>) -> I
         client_context: None,
         cognito_identity: None,
         tenant: None,
+        affinity: None,
         trace: None,
         mode: AnswerMode::Buffered { log_tail: LogTail::None },
         received_at: Instant::now(),
@@ -223,6 +225,7 @@ fn resolved(setting: serde_json::Value) -> Resolved {
         reserved_concurrency: None,
         policy: None,
         idempotency: Some(Arc::new(serde_json::from_value(setting).unwrap())),
+        affinity: None,
     }
 }
 

@@ -66,6 +66,7 @@ impl World {
             reserved_concurrency: None,
             policy: None,
             idempotency: None,
+            affinity: None,
         };
         let events = EventSettings {
             maximum_age: limits::EVENT_AGE,
@@ -104,6 +105,7 @@ impl World {
             client_context: None,
             cognito_identity: None,
             tenant: None,
+            affinity: None,
             trace: None,
             mode: Mode::Buffered { log_tail: LogTail::None },
             received_at: Instant::now(),

@@ -57,6 +57,8 @@ pub struct Invoked {
     pub log_tail: Option<String>,
     /// What each stage of the call took at the node, in order, in milliseconds; empty unless asked for.
     pub stages: Vec<(String, f64)>,
+    /// Whether it found the container it belongs to: `hit`, `miss` or `spill`.
+    pub affinity: Option<String>,
     /// The answer.
     pub payload: Bytes,
 }
@@ -64,9 +66,8 @@ pub struct Invoked {
 /// For whom a call is.
 const TENANT: &str = "x-amz-tenant-id";
 
-fn tenant_id(text: &str) -> Result<HeaderValue> {
-    text.parse().with_context(|| format!("{text:?} is no tenant id"))
-}
+/// What the call shares with others; in answers: whether it found its container.
+const AFFINITY: &str = "x-lambent-affinity";
 
 /// What a caller says, and wants to know, beside the event and the answer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -77,6 +78,20 @@ pub struct Ask<'a> {
     pub stages: bool,
     /// For whom.
     pub tenant: Option<&'a str>,
+    /// What it shares with the calls that belong to the same container.
+    pub affinity: Option<&'a str>,
+}
+
+impl Ask<'_> {
+    /// Whose call it is, and which others belong to it.
+    fn name(&self, headers: &mut HeaderMap) -> Result<()> {
+        for (header, value, what) in [(TENANT, self.tenant, "tenant id"), (AFFINITY, self.affinity, "affinity value")] {
+            if let Some(text) = value {
+                headers.insert(header, text.parse().with_context(|| format!("{text:?} is no {what}"))?);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// How a streamed answer ended.
@@ -226,9 +241,7 @@ impl Client {
         if ask.stages {
             headers.insert(STAGES, HeaderValue::from_static("1"));
         }
-        if let Some(tenant) = ask.tenant {
-            headers.insert(TENANT, tenant_id(tenant)?);
-        }
+        ask.name(&mut headers)?;
         let path = with_qualifier(format!("{}/invocations", function_path(function)), qualifier);
         let call = Call { service: "lambda", method: Method::POST, path, headers, body: payload };
         let (headers, payload) = self.read(call).await?;
@@ -238,6 +251,7 @@ impl Client {
             function_error: header("x-amz-function-error"),
             executed_version: header("x-amz-executed-version"),
             stages: header(STAGES).map(|text| server_timing(&text)).unwrap_or_default(),
+            affinity: header(AFFINITY),
             log_tail: tail.map(|tail| String::from_utf8_lossy(&tail).into_owned()),
             payload,
         })
@@ -248,16 +262,14 @@ impl Client {
         &self,
         function: &str,
         qualifier: Option<&str>,
-        tenant: Option<&str>,
+        ask: Ask<'_>,
         payload: Bytes,
         mut each: impl FnMut(&[u8]) -> Result<()>,
     ) -> Result<Streamed> {
         let path = format!("/2021-11-15/functions/{}/response-streaming-invocations", encode(function));
         let path = with_qualifier(path, qualifier);
         let mut headers = HeaderMap::new();
-        if let Some(tenant) = tenant {
-            headers.insert(TENANT, tenant_id(tenant)?);
-        }
+        ask.name(&mut headers)?;
         let call = Call { service: "lambda", method: Method::POST, path, headers, body: payload };
         let mut response = self.send(call).await?;
         if !response.status().is_success() {

@@ -1,5 +1,6 @@
 //! The client commands' way to a node: signed requests of the Lambda and CloudWatch Logs APIs, as any SDK sends them.
 
+mod affinity;
 pub mod credentials;
 mod error;
 mod events;

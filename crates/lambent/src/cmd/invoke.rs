@@ -20,8 +20,13 @@ pub async fn run(args: &InvokeArgs, env: &dyn Env, json: bool) -> Result<()> {
     if args.stream { stream(args, &client, payload, json).await } else { buffered(args, &client, payload, json).await }
 }
 
+fn ask(args: &InvokeArgs) -> Ask<'_> {
+    let (tenant, affinity) = (args.tenant_id.as_deref(), args.affinity.as_deref());
+    Ask { log: args.log, stages: args.trace, tenant, affinity }
+}
+
 async fn buffered(args: &InvokeArgs, client: &Client, payload: Bytes, json: bool) -> Result<()> {
-    let ask = Ask { log: args.log, stages: args.trace, tenant: args.tenant_id.as_deref() };
+    let ask = ask(args);
     let begun = Instant::now();
     let answer = client.invoke(&args.function, args.qualifier.as_deref(), payload, ask).await?;
     let took = begun.elapsed().as_secs_f64() * 1000.0;
@@ -36,7 +41,10 @@ async fn buffered(args: &InvokeArgs, client: &Client, payload: Bytes, json: bool
             let stages: Map<String, Value> =
                 answer.stages.into_iter().map(|(name, took)| (name, took.into())).collect();
             if let Some(fields) = document.as_object_mut() {
-                fields.insert("trace".to_owned(), json!({ "stages_ms": stages, "whole_ms": took }));
+                fields.insert(
+                    "trace".to_owned(),
+                    json!({ "stages_ms": stages, "whole_ms": took, "affinity": answer.affinity }),
+                );
             }
         }
         output::json(&document)?;
@@ -46,6 +54,9 @@ async fn buffered(args: &InvokeArgs, client: &Client, payload: Bytes, json: bool
         }
         if args.trace {
             eprint!("{}", waterfall::draw(&answer.stages, took));
+            if let Some(found) = &answer.affinity {
+                eprintln!("{:15} {found:>14}", "affinity");
+            }
         }
         output::bytes(&answer.payload)?;
         output::line("")?;
@@ -65,8 +76,7 @@ async fn stream(args: &InvokeArgs, client: &Client, payload: Bytes, json: bool) 
         }
         output::bytes(chunk)
     };
-    let ended =
-        client.invoke_streaming(&args.function, args.qualifier.as_deref(), args.tenant_id.as_deref(), payload, each);
+    let ended = client.invoke_streaming(&args.function, args.qualifier.as_deref(), ask(args), payload, each);
     let ended = ended.await?;
     if json {
         let error = ended.error.as_ref().map(|(code, details)| json!({"code": code, "details": details}));

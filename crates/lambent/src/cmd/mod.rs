@@ -1,5 +1,6 @@
 //! One file per command.
 
+mod affinity;
 mod completions;
 mod config;
 mod credentials;
@@ -45,6 +46,7 @@ pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
         Command::Functions(args) => functions::run(args, env, json).await,
         Command::Events(args) => events::run(args, None, env, json).await,
         Command::DeadLetters(args) => events::run(args, Some(events::DEAD_LETTERS), env, json).await,
+        Command::Affinity(args) => affinity::run(args, env, json).await,
         Command::Executions(args) => executions::run(args, env, json).await,
         Command::Credentials(args) => credentials::run(&args, env, json).await,
         Command::Doctor(args) => doctor::run(&args, env, json).await,

@@ -127,6 +127,10 @@ pub struct Fleet {
     pub scaling: u32,
     /// `patience`: how long a call waits on a node that is full before its caller is throttled. Default 5s. Since 0.2.
     pub patience: Duration,
+    /// `affinity_wait`: how long a call waits at most for the container that has its affinity value. Default 1s. Since 0.2.
+    pub affinity_wait: Duration,
+    /// `affinity_keep`: how long an unused container is kept at most that has such values; `idle` where that is longer. Default 1h. Since 0.2.
+    pub affinity_keep: Duration,
     /// `busy_poll`: how long the node looks for the next message of a call that runs alone before it sleeps. 0s saves processor time,
     /// at 20 to 60 microseconds a call. Only on nodes with one thread of their own (two or three processors). Default 100us. Since 0.2.
     pub busy_poll: Duration,
@@ -261,6 +265,8 @@ impl Config {
                 memory_mib: reader.value("fleet.memory_mib", fleet.memory_mib)?,
                 scaling: reader.value("fleet.scaling", fleet.scaling)?,
                 patience: duration(reader, "fleet.patience", fleet.room_patience)?,
+                affinity_wait: duration(reader, "fleet.affinity_wait", fleet.affinity_wait)?,
+                affinity_keep: duration(reader, "fleet.affinity_keep", fleet.affinity_keep)?,
                 busy_poll: duration(reader, "fleet.busy_poll", DEFAULT_BUSY_POLL)?,
             },
             pool: {

@@ -248,6 +248,8 @@ fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfi
         memory_mib: promised_mib,
         scaling,
         room_patience: patience,
+        affinity_wait: config.fleet.affinity_wait,
+        affinity_keep: config.fleet.affinity_keep,
         aws_endpoint_url,
         ..defaults
     }

@@ -85,6 +85,7 @@ impl World {
             client_context: None,
             cognito_identity: None,
             tenant: None,
+            affinity: None,
             trace: None,
             received_at: Instant::now(),
             mode,

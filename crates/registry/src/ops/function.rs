@@ -401,6 +401,7 @@ fn fresh_head(arn: &FunctionArn, latest: Config, next_version: u64, request: &Cr
         recursive_loop: None,
         event_invoke: Default::default(),
         idempotency: None,
+        affinity: None,
         code_signing: request.code_signing_config_arn.clone().filter(|arn| !arn.is_empty()),
     };
     (head, request.publish == Some(true))

@@ -1,5 +1,6 @@
 //! One file a resource, one method an operation.
 
+mod affinity;
 mod alias;
 mod concurrency;
 pub(crate) mod event;

@@ -36,7 +36,7 @@ pub async fn run(args: &TopArgs, env: &dyn Env, json: bool) -> Result<()> {
             if !args.once && std::io::stdout().is_terminal() {
                 output::bytes(CLEAR)?;
             }
-            draw(&status, &rates)?;
+            if args.affinity { draw_affinity(&status)? } else { draw(&status, &rates)? }
         }
         if args.once {
             return Ok(());
@@ -112,6 +112,35 @@ fn draw(status: &Value, rates: &[FunctionRates]) -> Result<()> {
     if hidden > 0 { output::line(&format!("... and {hidden} more")) } else { Ok(()) }
 }
 
+/// What affinity does, for each function version that had calls with values; whoever has the most of them first.
+fn draw_affinity(status: &Value) -> Result<()> {
+    let mut all: Vec<&Value> = list(status, "/fleet/affinity").iter().collect();
+    if all.is_empty() {
+        return output::line("no calls with an affinity value yet");
+    }
+    let calls = |of: &Value| ["/hits", "/misses", "/spills"].iter().map(|name| number(of, name)).sum::<f64>();
+    all.sort_by(|a, b| calls(b).total_cmp(&calls(a)));
+    let rows: Vec<Vec<String>> = all.into_iter().map(|of| affinity(of, calls(of))).collect();
+    output::table(&["FUNCTION", "VALUES", "CONTAINERS", "CALLS", "HITS", "SPILLS", "GAIN", "STORED"], &rows)
+}
+
+fn affinity(of: &Value, calls: f64) -> Vec<String> {
+    let function = text(of, "function");
+    let name = function.splitn(7, ':').nth(6).unwrap_or(&function).to_owned();
+    let share = |pointer: &str| format!("{:.1} %", 100.0 * number(of, pointer) / calls.max(1.0));
+    let gain = of.pointer("/gain_ms").and_then(Value::as_f64);
+    vec![
+        name,
+        number(of, "/values").to_string(),
+        number(of, "/containers").to_string(),
+        calls.to_string(),
+        share("/hits"),
+        share("/spills"),
+        gain.map_or_else(|| "-".to_owned(), |gain| format!("{gain:.2} ms")),
+        mib(number(of, "/bytes")),
+    ]
+}
+
 fn row(container: &Value) -> Vec<String> {
     // An ARN's last parts: the function and its version.
     let function = text(container, "function");
@@ -170,6 +199,17 @@ fn age(millis: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn affinity_is_a_row() {
+        let of = json!({
+            "function": "arn:aws:lambda:us-east-1:000000000000:function:model:$LATEST", "values": 100, "containers": 10,
+            "hits": 900, "misses": 100, "spills": 0, "gain_ms": 51.25, "bytes": 104_857_600,
+        });
+        let expected = ["model:$LATEST", "100", "10", "1000", "90.0 %", "0.0 %", "51.25 ms", "100.0 MiB"];
+        assert_eq!(affinity(&of, 1_000.0), expected);
+        assert_eq!(affinity(&json!({ "gain_ms": null }), 0.0).get(6).map(String::as_str), Some("-"));
+    }
 
     #[test]
     fn a_container_is_a_row() {
