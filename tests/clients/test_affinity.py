@@ -230,3 +230,33 @@ def test_a_function_that_keeps_models_finds_them(small_node):
         node.client("lambda").delete_function(FunctionName=function)
     assert shares["$.key"] >= 0.9, shares
     assert shares[None] <= 0.2, shares
+
+
+KEEPS = """
+import time
+kept = {}
+def handler(event, context):
+    if event["key"] not in kept:
+        time.sleep(0.2)
+        kept[event["key"]] = b"x" * (64 << 20)
+"""
+
+
+def test_what_holds_values_is_kept_longer(tmp_path):
+    if binary() is None:
+        pytest.skip("no lambent binary: build it, or name it in LAMBENT_BIN")
+    node = Node(tmp_path / "data", "--set", "fleet.idle=1s")
+    keeping = node.create({"app.py": KEEPS}, MemorySize=512)
+    ordinary = node.create({"app.py": CODE})
+    lambent(node, "affinity", "set", keeping, "$.key")
+    for _ in range(2):
+        node.invoke(keeping, {"key": "a"})
+    [before] = mine(node, keeping)
+    # Twice: its second time of being idle begins after the other one's was over.
+    for _ in range(2):
+        node.invoke(ordinary)
+        wait_until(lambda: not mine(node, ordinary))
+    [after] = mine(node, keeping)
+    assert (after["id"], after["state"]) == (before["id"], "idle")
+    lambent(node, "affinity", "remove", keeping)
+    assert node.stop() == 0

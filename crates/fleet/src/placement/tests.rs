@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use lambent_model::function::{CodeRef, LogFormat, Logging, Network, Provided, Runtime, TracingMode};
 use lambent_model::{AccountId, Digest, FunctionArn, Region, Version};
@@ -436,4 +436,115 @@ fn tenants_keep_their_values_apart() {
     pool.finished(id);
     assert!(matches!(pool.place_with(&bob, value, Patience::Some), Placement::Fresh));
     assert!(matches!(pool.place_with(&ada, value, Patience::Some), Placement::Warm(handle) if handle.id == id));
+}
+
+#[derive(Debug, Clone)]
+enum ValueStep {
+    /// A call with this value, which may wait for its home or not.
+    Call(u8, bool),
+    Finish(usize),
+    Break(usize),
+    Forget(usize),
+    /// Whoever waits longest gives up.
+    Leave,
+}
+
+fn value_steps() -> impl Strategy<Value = Vec<ValueStep>> {
+    let one = prop_oneof![
+        8 => (0_u8..20, any::<bool>()).prop_map(|(value, waits)| ValueStep::Call(value, waits)),
+        8 => (0_usize..8).prop_map(ValueStep::Finish),
+        1 => (0_usize..8).prop_map(ValueStep::Break),
+        2 => (0_usize..8).prop_map(ValueStep::Forget),
+        1 => Just(ValueStep::Leave),
+    ];
+    proptest::collection::vec(one, 1..200)
+}
+
+proptest! {
+    /// Homes are live containers, calls run one at a time in a container, and whoever waits for a home gets it or hears that it is gone.
+    #[test]
+    fn values_are_at_home_in_live_containers(steps in value_steps()) {
+        let mut pool = Pool::new(ROOM, Arc::default());
+        let function = version(0, 100);
+        let lane = lane(&function);
+        // The model: who runs a call, who ends, who waits for whom, and where each value is.
+        let (mut busy, mut ending): (Vec<ContainerId>, Vec<ContainerId>) = Default::default();
+        let mut waiting: VecDeque<(Value, ContainerId, oneshot::Receiver<Handle>)> = VecDeque::new();
+        let mut homes: BTreeMap<Value, ContainerId> = BTreeMap::new();
+        let mut commands = Vec::new();
+        for step in steps {
+            let pick = |from: &[ContainerId], index: usize| (!from.is_empty()).then(|| from[index % from.len()]);
+            match step {
+                ValueStep::Call(number, waits) => {
+                    let value = Value::of(&[number]);
+                    let patience = if waits { Patience::Some } else { Patience::None };
+                    let id = match pool.place_with(&lane, value, patience) {
+                        Placement::Warm(handle) => Some(handle.id),
+                        Placement::Home(receiver, _) => {
+                            let home = homes[&value];
+                            prop_assert!(waits && busy.contains(&home));
+                            waiting.push_back((value, home, receiver));
+                            None
+                        }
+                        Placement::Fresh => begin_one(&mut pool, &function, Purpose::Call).map(|(id, told)| {
+                            commands.push(told);
+                            pool.tell(id, Event::Started);
+                            id
+                        }),
+                        other @ (Placement::Soon(_) | Placement::Closed) => panic!("{other:?}"),
+                    };
+                    if let Some(id) = id {
+                        prop_assert!(!busy.contains(&id) && !ending.contains(&id));
+                        busy.push(id);
+                        let outcome = pool.seat(&lane, value, id);
+                        let home = homes.get(&value).copied();
+                        prop_assert_eq!(outcome == Outcome::Hit, home == Some(id));
+                        prop_assert_eq!(outcome == Outcome::Miss, home.is_none());
+                    }
+                }
+                ValueStep::Finish(index) => {
+                    if let Some(id) = pick(&busy, index) {
+                        busy.retain(|other| *other != id);
+                        pool.served(id, Outcome::Hit, Some(Duration::from_millis(1)), 1);
+                        pool.finished(id);
+                    }
+                }
+                ValueStep::Break(index) => {
+                    if let Some(id) = pick(&busy, index) {
+                        busy.retain(|other| *other != id);
+                        ending.push(id);
+                        pool.tell(id, Event::Broken(Why::Failed));
+                    }
+                }
+                ValueStep::Forget(index) => {
+                    if let Some(id) = pick(&ending, index) {
+                        ending.retain(|other| *other != id);
+                        pool.forget(id);
+                    }
+                }
+                ValueStep::Leave => drop(waiting.pop_front()),
+            }
+            // Who was given its home runs there; whose home is gone was told.
+            for (value, home, mut receiver) in std::mem::take(&mut waiting) {
+                match receiver.try_recv() {
+                    Ok(handle) => {
+                        prop_assert!(handle.id == home && !busy.contains(&home));
+                        busy.push(home);
+                        pool.seat(&lane, value, home);
+                    }
+                    Err(oneshot::error::TryRecvError::Empty) => {
+                        prop_assert!(busy.contains(&home), "it would wait for ever");
+                        waiting.push_back((value, home, receiver));
+                    }
+                    Err(oneshot::error::TryRecvError::Closed) => prop_assert!(!busy.contains(&home)),
+                }
+            }
+            let Some(books) = pool.lanes.get(&lane) else { homes.clear(); continue };
+            homes = (0..20).map(|number| Value::of(&[number])).filter_map(|value| Some((value, books.homes.of(value)?))).collect();
+            for home in homes.values() {
+                prop_assert!(pool.entries.contains_key(home) && !ending.contains(home), "a home is alive");
+            }
+            prop_assert_eq!(homes.len(), books.homes.counts().0);
+        }
+    }
 }
