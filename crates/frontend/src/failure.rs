@@ -191,7 +191,7 @@ mod tests {
     fn every_error_has_awss_code_status_and_retryability() {
         let text = || "text".to_owned();
         let throttled = lambent_invoker::ThrottleReason::ConcurrentInvocationLimitExceeded;
-        let failures: [(Failure, &str, u16, bool); 32] = [
+        let failures: [(Failure, &str, u16, bool); 33] = [
             (Registry::InvalidParameterValue(text()).into(), "InvalidParameterValueException", 400, false),
             (Registry::Validation(text()).into(), "ValidationException", 400, false),
             (Registry::ResourceNotFound(text()).into(), "ResourceNotFoundException", 404, false),
@@ -222,6 +222,7 @@ mod tests {
             (lambent_invoker::Error::Recursive.into(), "RecursiveInvocationException", 400, false),
             (lambent_invoker::Error::RecordsFull.into(), "TooManyRequestsException", 429, true),
             (lambent_invoker::Error::NoIdempotencyKey.into(), "InvalidParameterValueException", 400, false),
+            (lambent_invoker::Error::AffinityValue { bytes: 0 }.into(), "InvalidParameterValueException", 400, false),
             (lambent_invoker::Error::IdempotencyMismatch.into(), "IdempotentParameterMismatchException", 400, false),
             (lambent_invoker::Error::AnswerTooLarge { limit: 1 }.into(), "ResponseSizeTooLargeException", 413, false),
             (lambent_invoker::Error::Lost.into(), "ServiceException", 500, true),
