@@ -1,4 +1,4 @@
-//! The service models of Lambda and CloudWatch Logs as data: names, types, limits, patterns, paths, statuses, errors.
+//! The service models of Lambda, CloudWatch Logs and EventBridge Scheduler as data: names, types, limits, patterns, paths, statuses, errors.
 //!
 //! Taken from botocore's `service-2.json`, without a word of its documentation; the result is committed and embedded in
 //! the front end. One operation or shape a line, so that a new botocore shows as a readable diff.
@@ -59,7 +59,7 @@ const SHAPE_KEYS: [&str; 17] = [
 ];
 const MEMBER_KEYS: [&str; 4] = ["shape", "location", "locationName", "eventpayload"];
 
-/// Writes both models.
+/// Writes all models.
 pub fn run(args: &ModelArgs) -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("xtask has no parent")?;
     let data = match &args.data {
@@ -68,9 +68,11 @@ pub fn run(args: &ModelArgs) -> Result<()> {
     };
     let target = root.join("crates/frontend/model");
     std::fs::create_dir_all(&target)?;
-    for (service, version, only) in
-        [("lambda", "2015-03-31", None), ("logs", "2014-03-28", Some(LOGS_OPERATIONS.as_slice()))]
-    {
+    for (service, version, only) in [
+        ("lambda", "2015-03-31", None),
+        ("logs", "2014-03-28", Some(LOGS_OPERATIONS.as_slice())),
+        ("scheduler", "2021-06-30", None),
+    ] {
         let model = read(&data.join(service).join(version).join("service-2.json"))?;
         let text = condense(&model, only).with_context(|| format!("the {service} model"))?;
         let path = target.join(format!("{service}.json"));

@@ -12,13 +12,15 @@ use lambent_model::RequestId;
 use lambent_policy::sigv4;
 use serde_json::{Map, Value};
 
-use crate::model::{LAMBDA, Model};
+use crate::model::{LAMBDA, Model, SCHEDULER};
 
 /// Which error documents a service writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// Lambda: the code in `x-amzn-ErrorType`, `Type` and `message` or `Message` in the body.
     RestJson,
+    /// The scheduler: the same, in its own shapes.
+    Scheduler,
     /// CloudWatch Logs: the code as `__type` in the body.
     Json,
 }
@@ -95,6 +97,7 @@ impl Failure {
     pub fn into_response(self, dialect: Dialect, id: RequestId) -> Response {
         let body = match dialect {
             Dialect::RestJson => self.document(&LAMBDA),
+            Dialect::Scheduler => self.document(&SCHEDULER),
             Dialect::Json => {
                 let mut body = Map::new();
                 body.insert("__type".to_owned(), self.code.into());
@@ -106,7 +109,7 @@ impl Failure {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         let media = match dialect {
-            Dialect::RestJson => "application/json",
+            Dialect::RestJson | Dialect::Scheduler => "application/json",
             Dialect::Json => "application/x-amz-json-1.1",
         };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
@@ -166,6 +169,16 @@ impl From<lambent_invoker::Error> for Failure {
                 failure
             }
         }
+    }
+}
+
+impl From<lambent_invoker::schedules::Error> for Failure {
+    fn from(error: lambent_invoker::schedules::Error) -> Self {
+        if let lambent_invoker::schedules::Error::Store(cause) = &error {
+            tracing::error!(error = %cause, source = cause.source().map(tracing::field::display), "the store failed");
+        }
+        let (code, status) = error.code();
+        Self::new(status, code, error.to_string())
     }
 }
 

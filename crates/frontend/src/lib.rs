@@ -34,6 +34,7 @@ mod probe;
 mod request;
 mod respond;
 mod route;
+mod scheduler;
 mod serve;
 mod service;
 mod stream;
@@ -46,6 +47,7 @@ use axum::Router;
 use lambent_invoker::Invoker;
 use lambent_invoker::events::Events;
 use lambent_invoker::executions::Executions;
+use lambent_invoker::schedules::Schedules;
 use lambent_model::{AccountId, Clock, Region};
 use lambent_policy::sigv4::Verifier;
 use lambent_registry::Registry;
@@ -73,6 +75,8 @@ pub struct Parts {
     pub events: Arc<Events>,
     /// What executions returned.
     pub executions: Arc<Executions>,
+    /// Schedules.
+    pub schedules: Arc<Schedules>,
     /// Log groups, streams and events.
     pub logs: Arc<dyn Logs>,
     /// Time.

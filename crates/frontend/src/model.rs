@@ -12,6 +12,8 @@ use crate::pattern::Pattern;
 
 /// The model of the Lambda API.
 pub(crate) static LAMBDA: LazyLock<Model> = LazyLock::new(|| Model::read(include_str!("../model/lambda.json")));
+/// The model of the EventBridge Scheduler API.
+pub(crate) static SCHEDULER: LazyLock<Model> = LazyLock::new(|| Model::read(include_str!("../model/scheduler.json")));
 /// The model of the part of the CloudWatch Logs API that is known here.
 pub(crate) static LOGS: LazyLock<Model> = LazyLock::new(|| Model::read(include_str!("../model/logs.json")));
 
@@ -180,10 +182,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_models_are_read_whole() {
+    fn all_models_are_read_whole() {
         assert_eq!(LAMBDA.operations.len(), 91);
         assert_eq!(LOGS.operations.len(), 14);
-        for model in [&*LAMBDA, &*LOGS] {
+        assert_eq!(SCHEDULER.operations.len(), 12);
+        for model in [&*LAMBDA, &*LOGS, &*SCHEDULER] {
             for (name, operation) in &model.operations {
                 for shape in operation.input.iter().chain(&operation.output).chain(&operation.errors) {
                     assert!(model.shape(shape).is_some(), "{name}: {shape}");

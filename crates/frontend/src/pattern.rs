@@ -1,6 +1,6 @@
 //! The model's patterns. They are Java's and must match the whole text; the `regex` crate reads nearly all of them.
 //!
-//! What it does not read is looking around, which five patterns do; those are written here in another way that accepts
+//! What it does not read is looking around, which six patterns do; those are written here in another way that accepts
 //! the same texts. `\d` and `\w` mean ASCII, as in Java.
 
 use regex::Regex;
@@ -14,7 +14,7 @@ pub(crate) struct Pattern {
 }
 
 /// Patterns that look around: as the model has them, what to accept instead, what to refuse of that.
-const LOOKING_AROUND: [(&str, &str, Option<&str>); 5] = [
+const LOOKING_AROUND: [(&str, &str, Option<&str>); 6] = [
     // A word that is not a number has a character that is no digit.
     ("(?!^[0-9]+$)([a-zA-Z0-9-_]+)", r"[a-zA-Z0-9_-]*[a-zA-Z_-][a-zA-Z0-9_-]*", None),
     (r"((?!^\d+$)^[0-9a-zA-Z-_]+$)", r"[a-zA-Z0-9_-]*[a-zA-Z_-][a-zA-Z0-9_-]*", None),
@@ -24,6 +24,11 @@ const LOOKING_AROUND: [(&str, &str, Option<&str>); 5] = [
         None,
     ),
     (r"[0-9A-Za-z\.\-_]*(?<!\.)", r"([0-9A-Za-z._-]*[0-9A-Za-z_-])?", None),
+    (
+        r"(?=[/\.\-_A-Za-z0-9]+)((?!aws\.).*)|(\$(\.[\w_-]+(\[(\d+|\*)\])*)*)",
+        r"[/._A-Za-z0-9-].*|\$(\.[a-zA-Z0-9_-]+(\[([0-9]+|\*)\])*)*",
+        Some(r"aws\..*"),
+    ),
     (r"(^(?!(system\x2e)))(^[_a-zA-Z0-9])([^$]*)", r"[_a-zA-Z0-9][^$]*", Some(r"system\..*")),
 ];
 
@@ -58,11 +63,11 @@ fn in_ascii(pattern: &str) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::{LAMBDA, LOGS};
+    use crate::model::{LAMBDA, LOGS, SCHEDULER};
 
     #[test]
     fn every_pattern_of_the_models_is_read() {
-        for (name, shape) in LAMBDA.shapes.iter().chain(&LOGS.shapes) {
+        for (name, shape) in LAMBDA.shapes.iter().chain(&LOGS.shapes).chain(&SCHEDULER.shapes) {
             if let Some(source) = &shape.pattern {
                 assert!(Pattern::compile(source).is_ok(), "{name}: {source}: {:?}", Pattern::compile(source));
             }

@@ -6,10 +6,13 @@ use std::sync::LazyLock;
 
 use percent_encoding::percent_decode_str;
 
-use crate::model::{LAMBDA, Model, Operation};
+use crate::model::{LAMBDA, Model, Operation, SCHEDULER};
 
 /// The Lambda API's routes.
 pub(crate) static ROUTES: LazyLock<Routes> = LazyLock::new(|| Routes::build(&LAMBDA));
+
+/// The scheduler's; no path of one is one of the other.
+pub(crate) static SCHEDULER_ROUTES: LazyLock<Routes> = LazyLock::new(|| Routes::build(&SCHEDULER));
 
 /// Operations by method and number of path segments.
 pub(crate) struct Routes {

@@ -23,8 +23,10 @@ use tokio::sync::Semaphore;
 use crate::failure::{Dialect, Failure};
 use crate::invoke::Incoming;
 use crate::model::{LAMBDA, LOGS};
-use crate::route::{Match, ROUTES};
-use crate::{Parts, affinity, check, dispatch, events, executions, invoke, logs, request as input, respond, sts};
+use crate::route::{Match, ROUTES, SCHEDULER_ROUTES};
+use crate::{
+    Parts, affinity, check, dispatch, events, executions, invoke, logs, request as input, respond, scheduler, sts,
+};
 
 /// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.
 const CODE_REQUEST_BYTES: usize = 70_167_211;
@@ -54,6 +56,7 @@ pub(crate) fn router(parts: Parts) -> Router {
         .route("/_lambent/ready", get(ready))
         .route("/_lambent/status", get(status))
         .route("/_lambent/code/{digest}", get(code))
+        .route("/_lambent/schedules/{group}/{name}/run", post(scheduler::run))
         .route("/_lambent/queues", get(events::queues))
         .route("/_lambent/events", get(events::list).delete(events::purge))
         .route("/_lambent/events/{id}", get(events::show).delete(events::discard))
@@ -118,6 +121,7 @@ async fn code(
 enum Target<'a> {
     Lambda(Option<Match<'a>>),
     Logs(&'a str),
+    Scheduler(Match<'a>),
     Sts,
 }
 
@@ -125,6 +129,7 @@ impl Target<'_> {
     fn dialect(&self) -> Dialect {
         match self {
             Self::Logs(_) => Dialect::Json,
+            Self::Scheduler(_) => Dialect::Scheduler,
             Self::Lambda(_) | Self::Sts => Dialect::RestJson,
         }
     }
@@ -134,13 +139,14 @@ impl Target<'_> {
         match self {
             Self::Lambda(_) => "lambda",
             Self::Logs(_) => "logs",
+            Self::Scheduler(_) => "scheduler",
             Self::Sts => "sts",
         }
     }
 
     fn operation(&self) -> &str {
         match self {
-            Self::Lambda(Some(found)) => found.name,
+            Self::Lambda(Some(found)) | Self::Scheduler(found) => found.name,
             Self::Lambda(None) => "unknown",
             Self::Logs(operation) => operation,
             Self::Sts => "GetCallerIdentity",
@@ -150,7 +156,7 @@ impl Target<'_> {
     /// The operation's name for metrics: only names of the models, whatever strangers send.
     fn label(&self) -> &'static str {
         match self {
-            Self::Lambda(Some(found)) => found.name,
+            Self::Lambda(Some(found)) | Self::Scheduler(found) => found.name,
             Self::Logs(operation) => {
                 LOGS.operations.get_key_value(*operation).map_or("unknown", |(name, _)| name.as_str())
             }
@@ -177,7 +183,11 @@ fn target(head: &request::Parts) -> Target<'_> {
     if head.uri.path() == "/" && head.method == http::Method::POST && is_form {
         return Target::Sts;
     }
-    Target::Lambda(ROUTES.find(head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default()))
+    let (method, path, query) = (head.method.as_str(), head.uri.path(), head.uri.query().unwrap_or_default());
+    match ROUTES.find(method, path, query) {
+        Some(found) => Target::Lambda(Some(found)),
+        None => SCHEDULER_ROUTES.find(method, path, query).map_or(Target::Lambda(None), Target::Scheduler),
+    }
 }
 
 async fn answer(State(service): State<Arc<Service>>, request: Request<Body>) -> Response {
@@ -217,6 +227,7 @@ impl Service {
         let (by, body) = self.admitted(head, body, pending, &target).await?;
         match target {
             Target::Logs(operation) => logs::answer(self, &by, operation, &body, id).await,
+            Target::Scheduler(found) => scheduler::answer(self, head, &by, &found, &body, id).await,
             Target::Sts => sts::answer(&by, &body, id),
             Target::Lambda(None) => Err(Failure::unknown_operation()),
             Target::Lambda(Some(found)) => self.lambda(head, body, &by, found, received_at, id).await,

@@ -13,6 +13,7 @@ mod error;
 pub mod events;
 pub mod executions;
 mod invoke;
+pub mod schedules;
 mod trace;
 
 pub use admission::{Concurrency, ThrottleReason};

@@ -45,6 +45,8 @@ pub enum Command {
     Executions(ExecutionsArgs),
     /// Say which calls of a function belong to the same container.
     Affinity(AffinityArgs),
+    /// List, show, put, delete or run schedules: calls at a time, at a rate, by cron.
+    Schedules(SchedulesArgs),
     /// Print an access key of a node, ready for a shell or for ~/.aws.
     Credentials(CredentialsArgs),
     /// Say what this machine can and cannot give, and what to do about it.
@@ -449,6 +451,82 @@ pub enum AffinityAction {
         /// Which node.
         #[command(flatten)]
         client: ClientArgs,
+    },
+}
+
+/// What to do with schedules.
+#[derive(Debug, Args)]
+pub struct SchedulesArgs {
+    /// List where nothing else is asked.
+    #[command(subcommand)]
+    pub action: Option<SchedulesAction>,
+    /// Which of them.
+    #[command(flatten)]
+    pub which: SchedulesWhich,
+}
+
+/// Which schedules, on which node.
+#[derive(Debug, Args, Clone, Default)]
+pub struct SchedulesWhich {
+    /// Which group [default: `list`: all of them; else: default].
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+    /// Which node.
+    #[command(flatten)]
+    pub client: ClientArgs,
+}
+
+/// One thing to do with schedules.
+#[derive(Debug, Subcommand)]
+pub enum SchedulesAction {
+    /// List them, by group and name.
+    List {
+        /// Which of them.
+        #[command(flatten)]
+        which: SchedulesWhich,
+    },
+    /// Show one.
+    Show {
+        /// Its name.
+        name: String,
+        /// Which of them.
+        #[command(flatten)]
+        which: SchedulesWhich,
+    },
+    /// Make one, or change it.
+    Put {
+        /// Its name.
+        name: String,
+        /// When: `at(2026-12-24T18:00:00)`, `rate(5 minutes)`, `cron(0 8 ? * MON-FRI *)`.
+        expression: String,
+        /// The function it calls (name, partial ARN or ARN).
+        #[arg(long)]
+        function: String,
+        /// The event it is called with [default: one that says which schedule it was, and when].
+        #[arg(long, value_name = "JSON")]
+        input: Option<String>,
+        /// The time zone of the expression.
+        #[arg(long, value_name = "ZONE", default_value = "UTC")]
+        timezone: String,
+        /// Which of them.
+        #[command(flatten)]
+        which: SchedulesWhich,
+    },
+    /// Delete one.
+    Delete {
+        /// Its name.
+        name: String,
+        /// Which of them.
+        #[command(flatten)]
+        which: SchedulesWhich,
+    },
+    /// Call its function now, beside its plan.
+    Run {
+        /// Its name.
+        name: String,
+        /// Which of them.
+        #[command(flatten)]
+        which: SchedulesWhich,
     },
 }
 

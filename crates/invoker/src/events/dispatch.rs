@@ -25,6 +25,7 @@ use super::lineage;
 use super::record::Response;
 use super::step::{self, Delays, End, Now, Outcome, expiry};
 use crate::error::LOOP;
+use crate::schedules::Schedules;
 use crate::{Answer, Directory, Error, Invocation, Invoker, Mode};
 
 /// How long a lease is good for.
@@ -42,6 +43,7 @@ const HOLD: (Duration, Duration) = (Duration::from_millis(100), Duration::from_s
 pub(super) struct Parts {
     pub(super) queue: Arc<dyn EventQueue>,
     pub(super) invoker: Arc<Invoker>,
+    pub(super) schedules: Arc<Schedules>,
     pub(super) directory: Arc<dyn Directory>,
     pub(super) courier: Courier,
     pub(super) clock: Arc<dyn Clock>,
@@ -170,7 +172,13 @@ impl Parts {
     async fn handle(&self, event: Leased) -> Ended {
         let Leased { lease, lane, meta, payload, .. } = event;
         let now = self.clock.now();
+        let mut ticked = None;
         let (settlement, end) = match Meta::read(&meta) {
+            Ok(Meta { task: Task::Tick(tick), .. }) => {
+                let then = self.schedules.fire(&tick).await.then;
+                ticked = Some(tick);
+                (Settlement::Done { then }, End::Ticked)
+            }
             Ok(meta) => self.attempt(meta, payload, now).await,
             Err(error) => {
                 let reason = format!("What is kept of the event cannot be read: {error}");
@@ -178,6 +186,9 @@ impl Parts {
             }
         };
         let end = self.settle(lease, settlement, end).await;
+        if let Some(tick) = ticked.filter(|_| end.is_some()) {
+            self.schedules.fired(&tick).await;
+        }
         Ended { lane, end }
     }
 
@@ -185,7 +196,7 @@ impl Parts {
         match meta.task.clone() {
             Task::Invoke(call) => self.invoke(meta, &call, payload, now).await,
             Task::Deliver(parcel) => self.deliver(meta, &parcel, payload, now).await,
-            Task::Keep(_) => {
+            Task::Keep(_) | Task::Tick(_) => {
                 let reason = "It is to be read, not to be run.".to_owned();
                 (Settlement::Bury { queue: super::DEAD_LETTERS.to_owned(), reason, meta: meta.written() }, End::Buried)
             }

@@ -31,6 +31,8 @@ pub(crate) enum Task {
     Invoke(Call),
     /// Take it somewhere.
     Deliver(Parcel),
+    /// Have a schedule run.
+    Tick(Tick),
     /// Nothing: it is in a built-in queue to be read.
     Keep(Parcel),
 }
@@ -50,6 +52,33 @@ pub(crate) struct Call {
     /// The digest of the value it shares with the calls that belong to the same container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) affinity: Option<AffinityValue>,
+    /// The schedule whose run it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) schedule: Option<Scheduled>,
+}
+
+/// Where a call of a schedule is from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Scheduled {
+    /// The schedule's ARN.
+    pub(crate) arn: String,
+    /// When it was to run.
+    pub(crate) at: Timestamp,
+    /// Where the event goes when the function cannot be called at all.
+    pub(crate) dead_letter: Option<String>,
+}
+
+/// The next run of a schedule.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Tick {
+    /// Its target.
+    pub(crate) function: FunctionArn,
+    pub(crate) account: AccountId,
+    pub(crate) group: String,
+    pub(crate) name: String,
+    /// Of the schedule, when this was made; void when it has another.
+    pub(crate) generation: RequestId,
+    pub(crate) at: Timestamp,
 }
 
 impl Call {
@@ -88,6 +117,7 @@ impl Meta {
     pub(crate) fn function(&self) -> &FunctionArn {
         match &self.task {
             Task::Invoke(call) => &call.function,
+            Task::Tick(tick) => &tick.function,
             Task::Deliver(parcel) | Task::Keep(parcel) => &parcel.function,
         }
     }
@@ -96,6 +126,7 @@ impl Meta {
     pub(crate) fn pending(self, payload: Bytes) -> NewEvent {
         let lane = match &self.task {
             Task::Invoke(call) => call.function.to_string(),
+            Task::Tick(tick) => tick.function.to_string(),
             Task::Deliver(parcel) | Task::Keep(parcel) => parcel.to.clone(),
         };
         let account = self.function().account.to_string();

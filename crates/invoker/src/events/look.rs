@@ -85,6 +85,7 @@ fn shown(kept: Kept) -> Shown {
         Some(Task::Invoke(call)) => ("invoke", call.qualifier.clone(), None, Vec::new()),
         Some(Task::Deliver(parcel)) => ("deliver", None, Some(parcel.to.clone()), parcel.attributes.clone()),
         Some(Task::Keep(parcel)) => ("keep", None, Some(parcel.to.clone()), parcel.attributes.clone()),
+        Some(Task::Tick(_)) => ("tick", None, None, Vec::new()),
         None => ("unreadable", None, None, Vec::new()),
     };
     let (state, queue, reason) = match kept.status {

@@ -31,11 +31,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::invoke::check_tenant;
+use crate::schedules::Schedules;
 use crate::{Directory, Error, Invoker};
 pub use deliver::{Aws, LocalUrls};
 use dispatch::Parts;
 pub use event::DEAD_LETTERS;
-use event::{Call, Meta, Task};
+pub(crate) use event::{Call, Meta, Scheduled, Task, Tick};
 pub use look::{Filter, NotRetried, Shown};
 pub use step::Delays;
 
@@ -128,6 +129,7 @@ impl Events {
         queue: Arc<dyn EventQueue>,
         directory: Arc<dyn Directory>,
         invoker: Arc<Invoker>,
+        schedules: Arc<Schedules>,
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<Arc<Self>, StartError> {
@@ -136,6 +138,7 @@ impl Events {
         let parts = Parts {
             queue: queue.clone(),
             invoker,
+            schedules,
             directory: directory.clone(),
             courier,
             clock: clock.clone(),
@@ -168,6 +171,7 @@ impl Events {
             client_context: sent.client_context,
             tenant: sent.tenant,
             affinity: sent.affinity,
+            schedule: None,
         });
         let now = self.clock.now();
         let event = Meta::new(sent.request_id, now, task).pending(sent.payload);

@@ -7,7 +7,7 @@ use lambent_model::clock::rfc3339_millis;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::event::{Call, Meta};
+use super::event::{Call, Meta, Scheduled};
 
 /// Longest `ErrorMessage` attribute of a dead letter.
 const ERROR_MESSAGE_BYTES: usize = 1_024;
@@ -107,6 +107,25 @@ pub(crate) fn dead_letter_attributes(meta: &Meta, status: u16, message: &str) ->
         .chain((!message.is_empty()).then_some(("ErrorMessage", "String", message)))
         .map(|(name, kind, value)| (name.to_owned(), kind.to_owned(), value))
         .collect()
+}
+
+/// The same for a schedule's dead-letter queue, as the scheduler names them.
+pub(crate) fn schedule_attributes(
+    meta: &Meta,
+    call: &Call,
+    schedule: &Scheduled,
+    message: &str,
+) -> Vec<(String, String, String)> {
+    let text = |name: &str, value: String| (name.to_owned(), "String".to_owned(), value);
+    vec![
+        text("ERROR_CODE", "ResourceNotFoundException".to_owned()),
+        text("ERROR_MESSAGE", message.to_owned()),
+        text("EXECUTION_ID", meta.request_id.to_string()),
+        text("RETRY_ATTEMPTS", "0".to_owned()),
+        text("SCHEDULED_TIME", schedule.at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()),
+        text("SCHEDULE_ARN", schedule.arn.clone()),
+        text("TARGET_ARN", call.function.to_string()),
+    ]
 }
 
 /// What the function said was wrong: the `errorMessage` of its error document.

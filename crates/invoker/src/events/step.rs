@@ -67,6 +67,7 @@ pub(crate) enum End {
     GivenUp,
     Buried,
     Delivered,
+    Ticked,
 }
 
 impl End {
@@ -78,6 +79,7 @@ impl End {
             Self::GivenUp => "given_up",
             Self::Buried => "buried",
             Self::Delivered => "delivered",
+            Self::Ticked => "ticked",
         }
     }
 }
@@ -116,7 +118,8 @@ pub(crate) fn invoked(
 ) -> (Settlement, End) {
     let Task::Invoke(call) = meta.task.clone() else { return bury(meta, "It is no call of a function.".to_owned()) };
     let Some(settings) = settings else {
-        return bury(meta, format!("The function {} does not exist any more.", call.function));
+        let reason = format!("The function {} does not exist any more.", call.function);
+        return gone(meta, &call, payload, reason, now);
     };
     match outcome {
         Outcome::Answered(response) if response.error.is_none() => {
@@ -180,7 +183,7 @@ pub(crate) fn invoked(
         Outcome::Never { status, reason } => {
             give_up(meta, &call, payload, Condition::RetriesExhausted, None, (status, reason), settings, now)
         }
-        Outcome::Gone { reason } => bury(meta, reason),
+        Outcome::Gone { reason } => gone(meta, &call, payload, reason, now),
         Outcome::Stopping => (Settlement::Retry { due: now.at, meta: meta.written() }, End::PutOff),
         Outcome::TooOld => {
             let reason = "The event was not run within its maximum age.".to_owned();
@@ -211,6 +214,15 @@ fn give_up(
         then.push(follow(&meta, call, to, payload.clone(), attributes, &reason, &mut now));
     }
     if then.is_empty() { bury(meta, reason) } else { (Settlement::Done { then }, End::GivenUp) }
+}
+
+/// There is no function, and so nothing that is configured for it; a schedule may have a dead-letter queue of its own.
+fn gone(meta: Meta, call: &Call, payload: &Bytes, reason: String, mut now: Now<'_>) -> (Settlement, End) {
+    let to = call.schedule.as_ref().and_then(|schedule| Some((schedule, schedule.dead_letter.as_ref()?)));
+    let Some((schedule, to)) = to else { return bury(meta, reason) };
+    let attributes = record::schedule_attributes(&meta, call, schedule, &reason);
+    let then = vec![follow(&meta, call, to, payload.clone(), attributes, &reason, &mut now)];
+    (Settlement::Done { then }, End::GivenUp)
 }
 
 fn bury(meta: Meta, reason: String) -> (Settlement, End) {
@@ -246,6 +258,7 @@ fn follow(
                 client_context: None,
                 tenant: None,
                 affinity: None,
+                schedule: None,
             });
             Meta::new((now.fresh)(), now.at, task).pending(content)
         }

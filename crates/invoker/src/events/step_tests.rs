@@ -26,6 +26,7 @@ fn meta() -> Meta {
         client_context: None,
         tenant: None,
         affinity: None,
+        schedule: None,
     };
     Meta::new("6f1e0b6e-1f0b-4b5e-9f0e-000000000001".parse().unwrap(), at(0), Task::Invoke(call))
 }

@@ -133,6 +133,17 @@ impl Client {
 
     /// Sends a JSON call and reads its JSON answer.
     pub async fn json(&self, method: Method, path: impl Into<String>, body: Option<&Value>) -> Result<Value> {
+        self.json_of("lambda", method, path, body).await
+    }
+
+    /// The same, signed for another service.
+    pub async fn json_of(
+        &self,
+        service: &str,
+        method: Method,
+        path: impl Into<String>,
+        body: Option<&Value>,
+    ) -> Result<Value> {
         let mut headers = HeaderMap::new();
         let body = match body {
             Some(value) => {
@@ -141,7 +152,7 @@ impl Client {
             }
             None => Bytes::new(),
         };
-        let (_, answer) = self.read(Call { service: "lambda", method, path: path.into(), headers, body }).await?;
+        let (_, answer) = self.read(Call { service, method, path: path.into(), headers, body }).await?;
         if answer.is_empty() {
             return Ok(Value::Null);
         }

@@ -13,6 +13,7 @@ mod functions;
 mod invoke;
 mod logs;
 mod output;
+mod schedules;
 mod serve;
 mod top;
 mod version;
@@ -48,6 +49,7 @@ pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
         Command::DeadLetters(args) => events::run(args, Some(events::DEAD_LETTERS), env, json).await,
         Command::Affinity(args) => affinity::run(args, env, json).await,
         Command::Executions(args) => executions::run(args, env, json).await,
+        Command::Schedules(args) => schedules::run(args, env, json).await,
         Command::Credentials(args) => credentials::run(&args, env, json).await,
         Command::Doctor(args) => doctor::run(&args, env, json).await,
         Command::Config(args) => config::run(&args, env, json),

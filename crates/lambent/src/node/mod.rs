@@ -23,6 +23,7 @@ use anyhow::{Context, Result};
 use lambent_fleet::{Fleet, FleetConfig, PoolConfig};
 use lambent_invoker::events::{Aws, Delays, Events, LocalUrls, Options, Retention};
 use lambent_invoker::executions::{self, Executions, Inspector};
+use lambent_invoker::schedules::Schedules;
 use lambent_invoker::{BusyPoll, Concurrency, Invoker};
 use lambent_model::{Clock, SystemClock, limits};
 use lambent_policy::keys::Keys;
@@ -90,10 +91,14 @@ impl Node {
         let limits = Concurrency { account: config.fleet.concurrency };
         let busy_poll = busy_poll(config);
         let invoker = Invoker::new(registry.clone(), fleet.clone(), limits, busy_poll.clone(), clock.clone(), seed());
+        let (catalog, queue) = (store.catalog.clone(), store.events.clone());
+        let schedules = Schedules::open(catalog, queue, clock.clone(), config.region.clone());
+        let schedules = schedules.await.context("cannot read the schedules")?;
         let events = Events::start(
             store.events.clone(),
             registry.clone(),
             invoker.clone(),
+            schedules.clone(),
             clock.clone(),
             event_options(config, env),
         );
@@ -126,6 +131,7 @@ impl Node {
             invoker: invoker.clone(),
             events: events.clone(),
             executions: executions.clone(),
+            schedules,
             logs: store.logs.clone(),
             clock: clock.clone(),
             status: Arc::new({
