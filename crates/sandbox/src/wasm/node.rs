@@ -193,6 +193,11 @@ impl Shared {
         if events.is_none_or(|events| events.put(event, false)) { Ok(()) } else { Err(wrong()) }
     }
 
+    /// What is sent to it arrives no more. Answers that it had given before may still be read.
+    fn close(&self) {
+        self.calls().ended = true;
+    }
+
     fn end(&self) {
         let mut calls = self.calls();
         calls.ended = true;
@@ -363,7 +368,11 @@ impl Host {
         let Function { sha256, flavour, name, version, memory_mib, env, reuse, fuel, allow, code: _ } = function;
         let load = Load { file, sha256, flavour, name, version, memory_mib, env, reuse, fuel, allow };
         let body = serde_json::to_vec(&load).map_err(|error| step("say what to load")(error.into()))?;
-        self.shared.sender.send(Kind::Load, slot, &body, b"").map_err(|_| Error::Ended)?;
+        // Known from here on: whoever tries again at once must not get the same process once more.
+        self.shared.sender.send(Kind::Load, slot, &body, b"").map_err(|_| {
+            self.shared.close();
+            Error::Ended
+        })?;
         Ok(slot)
     }
 
@@ -393,6 +402,9 @@ impl Host {
         };
         if let Err(error) = sent {
             self.shared.calls().waiting.remove(&id);
+            if error.kind() != io::ErrorKind::FileTooLarge {
+                self.shared.close();
+            }
             tracing::debug!(host = %self.shared.id, %error, "a wasm host takes no call");
             return Err(Box::new(request));
         }
