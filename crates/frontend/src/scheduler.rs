@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn every_operation_has_a_path_of_its_own() {
         for (name, operation) in &SCHEDULER.operations {
-            let path = operation.http.request_uri.replace('{', "").replace('}', "");
+            let path = operation.http.request_uri.replace(['{', '}'], "");
             assert_eq!(SCHEDULER_ROUTES.find(&operation.http.method, &path, "").unwrap().name, name);
             assert!(ROUTES.find(&operation.http.method, &path, "").is_none(), "{name} is one of Lambda's paths");
         }
