@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use lambent_model::FunctionVersion;
 use lambent_model::function::{LogFormat, LogLevel, Runtime};
-use lambent_runtime_api::InitializationType;
+use lambent_runtime_api::{Credentials, InitializationType};
 
 use crate::interpreters::Interpreter;
 
@@ -28,8 +28,18 @@ pub(crate) struct Place<'a> {
     pub initialization: InitializationType,
     /// Where AWS's SDKs find services.
     pub aws_endpoint_url: Option<&'a str>,
+    /// How the account's own services are reached; none: they are not.
+    pub access: Option<Access>,
     /// What a runtime of ours does between init and the first event, where the function asked for snapshots: `take` one, or `skip` it.
     pub snapshot: Option<&'static str>,
+}
+
+/// How code in a container signs requests to the services of its account, which are at the Runtime API's address.
+pub(crate) enum Access {
+    /// With these.
+    Keys(Credentials),
+    /// With what it asks for: what is in the environment may be in a snapshot.
+    Asked,
 }
 
 /// Variables that extensions do not get.
@@ -109,6 +119,9 @@ fn reserved(function: &FunctionVersion, place: &Place<'_>) -> Vec<(&'static str,
     if let Some(opt) = &place.opt {
         all.push(("_LAMBENT_OPT", opt.clone()));
     }
+    if let Some(access) = &place.access {
+        access_variables(function, place, access, &mut all);
+    }
     // A user's own endpoint is the user's business.
     if let Some(url) = place.aws_endpoint_url
         && !function.environment.contains_key("AWS_ENDPOINT_URL")
@@ -116,6 +129,30 @@ fn reserved(function: &FunctionVersion, place: &Place<'_>) -> Vec<(&'static str,
         all.push(("AWS_ENDPOINT_URL", url.to_owned()));
     }
     all
+}
+
+/// Where the account's Lambda is, and what to sign with. The names of credentials are reserved: no function can have set them.
+fn access_variables(
+    function: &FunctionVersion,
+    place: &Place<'_>,
+    access: &Access,
+    all: &mut Vec<(&'static str, String)>,
+) {
+    let own = |name: &str| function.environment.contains_key(name);
+    if !own("AWS_ENDPOINT_URL_LAMBDA") && !own("AWS_ENDPOINT_URL") {
+        all.push(("AWS_ENDPOINT_URL_LAMBDA", format!("http://{}", place.runtime_api)));
+    }
+    match access {
+        Access::Keys(keys) => all.extend([
+            ("AWS_ACCESS_KEY_ID", keys.access_key_id.clone()),
+            ("AWS_SECRET_ACCESS_KEY", keys.secret_access_key.clone()),
+            ("AWS_SESSION_TOKEN", keys.session_token.clone()),
+        ]),
+        Access::Asked => {
+            let address = format!("http://{}/lambent/2026-11-24/credentials", place.runtime_api);
+            all.push(("AWS_CONTAINER_CREDENTIALS_FULL_URI", address));
+        }
+    }
 }
 
 /// AWS's names.
@@ -184,6 +221,7 @@ mod tests {
             opt: None,
             initialization: InitializationType::OnDemand,
             aws_endpoint_url: Some("http://aws"),
+            access: None,
             snapshot: None,
         }
     }
@@ -206,6 +244,27 @@ mod tests {
         assert_eq!(value(&all, "AWS_EXECUTION_ENV"), None, "custom runtimes have none");
         let extension = of_extension(&function, &place());
         assert_eq!((value(&extension, "_HANDLER"), value(&extension, "MINE").as_deref()), (None, Some("1")));
+    }
+
+    #[test]
+    fn code_finds_its_accounts_lambda_unless_it_has_another() {
+        let mut function = version(0, 128);
+        let keys = || Credentials {
+            access_key_id: "ASIA".to_owned(),
+            secret_access_key: "secret".to_owned(),
+            session_token: "token".to_owned(),
+            expires_at: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let with = |function: &FunctionVersion, access| of_runtime(function, &Place { access: Some(access), ..place() });
+        let all = with(&function, Access::Keys(keys()));
+        assert_eq!(value(&all, "AWS_ENDPOINT_URL_LAMBDA").as_deref(), Some("http://127.0.0.1:9001"));
+        assert_eq!(value(&all, "AWS_SESSION_TOKEN").as_deref(), Some("token"));
+        let all = with(&function, Access::Asked);
+        assert_eq!(value(&all, "AWS_SESSION_TOKEN"), None, "a snapshot would hold it");
+        let address = "http://127.0.0.1:9001/lambent/2026-11-24/credentials";
+        assert_eq!(value(&all, "AWS_CONTAINER_CREDENTIALS_FULL_URI").as_deref(), Some(address));
+        function.environment.insert("AWS_ENDPOINT_URL".to_owned(), "http://mine".to_owned());
+        assert_eq!(value(&with(&function, Access::Keys(keys())), "AWS_ENDPOINT_URL_LAMBDA"), None);
     }
 
     #[test]

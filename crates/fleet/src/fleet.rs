@@ -1,11 +1,12 @@
 //! The fleet itself: what it is made of, its door, its end.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use lambent_model::function::Runtime;
 use lambent_model::{Clock, ContainerId, FunctionVersion};
+use lambent_runtime_api::Services;
 use lambent_sandbox::{Cell, Mapped, Sandbox, Usage};
 use lambent_store::{Blobs, Logs};
 use tokio::task::JoinHandle;
@@ -157,6 +158,8 @@ pub(crate) struct Inner {
     pub(crate) tasks: TaskTracker,
     pool: Mutex<Pool>,
     pub(crate) turns: Turns,
+    /// What answers the SDKs inside; set once, when a node is put together.
+    pub(crate) services: OnceLock<Arc<dyn Services>>,
     /// Taken when the fleet has shut down: the writer ends when nobody can push any more.
     writer: Mutex<Option<LogWriter>>,
 }
@@ -215,6 +218,7 @@ impl Fleet {
             tasks: TaskTracker::new(),
             pool: Mutex::new(Pool::new(room, Arc::clone(&turns.room))),
             turns,
+            services: OnceLock::new(),
             writer: Mutex::new(Some(writer)),
         });
         inner.tasks.spawn(provisioned::keep(Arc::clone(&inner)));
@@ -273,6 +277,12 @@ impl Fleet {
             Ok(()) => Ok(running),
             Err((_job, error)) => Err(error),
         }
+    }
+
+    /// Has these services answer the SDKs in containers that are made from now on.
+    pub fn serve_inside(&self, services: Arc<dyn Services>) {
+        // A second call changes nothing.
+        let _ = self.inner.services.set(services);
     }
 
     /// There is such a function: from now on instances that can serve it are kept ready.

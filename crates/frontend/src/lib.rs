@@ -9,6 +9,7 @@
 //! request.rs   labels, query, headers and body to one JSON object
 //! check.rs     the model's constraints, in AWS's words
 //! dispatch.rs  control-plane operations to the registry   | invoke.rs, stream.rs  invocations to the invoker
+//! inside.rs    the same for the SDKs in containers, behind the Runtime API's address
 //! events.rs    `/_lambent/events`: what people see of the queue of events, and do about it
 //! executions.rs  `/_lambent/executions`: answers that are kept and given again, and what decides about it
 //! respond.rs   the output where the model wants it        | failure.rs            what went wrong, as AWS says it
@@ -24,6 +25,7 @@ mod dispatch;
 mod events;
 mod executions;
 mod failure;
+mod inside;
 mod invoke;
 mod logs;
 mod model;
@@ -53,6 +55,7 @@ use lambent_policy::sigv4::Verifier;
 use lambent_registry::Registry;
 use lambent_store::Logs;
 
+pub use inside::Inside;
 pub use serve::serve;
 
 /// A document that is made when it is asked for.
@@ -65,6 +68,8 @@ pub struct Parts {
     pub region: Region,
     /// The account that owns this node.
     pub account: AccountId,
+    /// Whether the credentials of a function may do with its account what the account's own keys may. Else they may invoke.
+    pub functions_manage: bool,
     /// Checks signatures.
     pub verifier: Arc<Verifier>,
     /// Control-plane operations.
@@ -89,7 +94,7 @@ pub struct Parts {
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// The API as a router for one port.
-pub fn router(parts: Parts) -> Router {
-    service::router(parts)
+/// The API: a router for one port, and one for what asks from inside containers.
+pub fn routers(parts: Parts) -> (Router, Router) {
+    service::routers(parts)
 }

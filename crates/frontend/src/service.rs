@@ -43,14 +43,15 @@ pub(crate) struct Service {
     pub live_tails: Arc<Semaphore>,
 }
 
-/// Everything on one port.
-pub(crate) fn router(parts: Parts) -> Router {
+/// Everything on one port, and what containers reach.
+pub(crate) fn routers(parts: Parts) -> (Router, Router) {
     let service = Arc::new(Service {
         parts,
         code_requests: Semaphore::new(CODE_REQUESTS_AT_ONCE),
         live_tails: logs::tail::turns(),
     });
-    Router::new()
+    let inside = Router::new().fallback(answer).with_state(Arc::clone(&service));
+    let all = Router::new()
         .route("/metrics", get(metrics))
         .route("/_lambent/health", get(|| async { "ok\n" }))
         .route("/_lambent/ready", get(ready))
@@ -70,7 +71,8 @@ pub(crate) fn router(parts: Parts) -> Router {
         )
         .route("/_lambent/functions/{name}/affinity", get(affinity::get).put(affinity::put).delete(affinity::delete))
         .fallback(answer)
-        .with_state(service)
+        .with_state(service);
+    (all, inside)
 }
 
 async fn metrics(State(service): State<Arc<Service>>) -> Response {
@@ -224,6 +226,7 @@ impl Service {
         id: RequestId,
     ) -> Result<Response, Failure> {
         let pending = self.parts.verifier.begin(head, target.signing_name())?;
+        self.may_ask(pending.claimed(), &target)?;
         let (by, body) = self.admitted(head, body, pending, &target).await?;
         match target {
             Target::Logs(operation) => logs::answer(self, &by, operation, &body, id).await,
@@ -253,7 +256,31 @@ impl Service {
     pub async fn signed(&self, head: &request::Parts, body: Body) -> Result<(Arc<Principal>, Bytes), Failure> {
         let target = Target::Lambda(None);
         let pending = self.parts.verifier.begin(head, target.signing_name())?;
+        self.may_ask(pending.claimed(), &target)?;
         self.admitted(head, body, pending, &target).await
+    }
+
+    /// What a function's credentials are for: to invoke, and to ask who one is.
+    fn may_ask(&self, by: &Principal, target: &Target<'_>) -> Result<(), Failure> {
+        let may = match (&by.function, target) {
+            (None, _) | (Some(_), Target::Sts) => true,
+            (Some(_), Target::Lambda(Some(found))) => {
+                self.parts.functions_manage || dispatch::INVOCATIONS.contains(&found.name)
+            }
+            (Some(_), Target::Logs(_) | Target::Scheduler(_)) => self.parts.functions_manage,
+            // Addresses of our own, which are for people.
+            (Some(_), Target::Lambda(None)) => false,
+        };
+        if may {
+            return Ok(());
+        }
+        let text = format!(
+            "User: {} is not authorized to perform: {}:{} because no identity-based policy allows the {1}:{2} action",
+            by.arn,
+            target.signing_name(),
+            target.label()
+        );
+        Err(Failure::new(403, "AccessDeniedException", text))
     }
 
     /// The body, within its bounds, and who sent it.

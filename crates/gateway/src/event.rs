@@ -348,6 +348,7 @@ mod tests {
             account: "111122223333".parse().unwrap(),
             arn: arn.to_owned(),
             access_key_id: "AKIAEXAMPLE".to_owned(),
+            function: None,
         };
         let request = || http::Request::get("/").header("Authorization", "AWS4-HMAC-SHA256 ...");
         let user = principal("arn:aws:iam::111122223333:user/ann");

@@ -51,29 +51,33 @@ impl fmt::Debug for AccessKey {
 impl AccessKey {
     /// A fresh key of `account`, not yet kept anywhere.
     fn generate(account: &AccountId, user: Option<String>, now: Timestamp) -> Result<Self, Error> {
-        const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
-        const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        let mut random = [0; 16 + 40];
-        getrandom::fill(&mut random).map_err(Error::Random)?;
-        let (id, secret) = random.split_at(16);
-        // Both alphabets divide 256, so every character is equally likely.
-        let text = |bytes: &[u8], alphabet: &[u8]| -> String {
-            bytes
-                .iter()
-                .filter_map(|b| alphabet.get(usize::from(*b) % alphabet.len()))
-                .map(|b| char::from(*b))
-                .collect()
-        };
-        let id = format!("AKIA{}", text(id, BASE32));
-        let account = account.clone();
-        Ok(Self { id, secret: text(secret, BASE64), account, user, created_at: now, active: true })
+        let (id, secret, account) = (random_id("AKIA")?, random_text()?, account.clone());
+        Ok(Self { id, secret, account, user, created_at: now, active: true })
     }
 
     fn principal(&self) -> Principal {
         let who = self.user.as_ref().map_or_else(|| "root".to_owned(), |name| format!("user/{name}"));
         let arn = format!("arn:aws:iam::{}:{who}", self.account);
-        Principal { account: self.account.clone(), arn, access_key_id: self.id.clone() }
+        Principal { account: self.account.clone(), arn, access_key_id: self.id.clone(), function: None }
     }
+}
+
+/// Characters drawn from an alphabet whose length divides 256, so that each is equally likely.
+fn random<const N: usize>(alphabet: &[u8]) -> Result<String, Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(Error::Random)?;
+    let character = |byte: &u8| alphabet.get(usize::from(*byte) % alphabet.len()).copied().map(char::from);
+    Ok(bytes.iter().filter_map(character).collect())
+}
+
+/// The id of an access key: AWS's four letters for its kind, and sixteen more.
+pub(crate) fn random_id(kind: &str) -> Result<String, Error> {
+    Ok(format!("{kind}{}", random::<16>(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567")?))
+}
+
+/// A secret: forty characters.
+pub(crate) fn random_text() -> Result<String, Error> {
+    random::<40>(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/")
 }
 
 /// Why keys cannot be read or made.

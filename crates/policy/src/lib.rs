@@ -1,9 +1,10 @@
 //! Who may do what: access keys, request signatures (SigV4), resource policies.
 //!
 //! [`keys`] holds the access keys of the accounts in the store; [`sigv4`] proves that a request was made with one of
-//! them, and makes such proofs for our own clients; [`document`] judges requests by resource policies.
+//! them, or with the short-lived credentials of a function ([`sessions`]), and makes such proofs for our own clients; [`document`] judges requests by resource policies.
 #![forbid(unsafe_code)]
 
 pub mod document;
 pub mod keys;
+pub mod sessions;
 pub mod sigv4;

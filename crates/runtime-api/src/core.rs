@@ -19,6 +19,7 @@ use crate::call::{
 };
 use crate::event::PlatformEvent;
 use crate::machine::{AnswerKind, Container, Effect, Extension, Failing, Input, PollId, Refusal};
+use crate::services::{Caller, Services};
 use crate::snapshot::Sink;
 use crate::telemetry::Hub;
 
@@ -45,6 +46,8 @@ pub(crate) struct Core {
     pub identity: Identity,
     pub clock: Arc<dyn Clock>,
     pub telemetry: Arc<Hub>,
+    /// What answers requests of SDKs; none: nothing does.
+    pub services: Option<Arc<dyn Services>>,
     state: Mutex<State>,
     init: watch::Sender<Progress>,
     told: watch::Sender<bool>,
@@ -74,7 +77,12 @@ struct Current {
 }
 
 impl Core {
-    pub fn new(identity: Identity, clock: Arc<dyn Clock>, telemetry: Arc<Hub>) -> Self {
+    pub fn new(
+        identity: Identity,
+        clock: Arc<dyn Clock>,
+        telemetry: Arc<Hub>,
+        services: Option<Arc<dyn Services>>,
+    ) -> Self {
         let state = State {
             container: Container::new(),
             polls: Vec::new(),
@@ -87,6 +95,7 @@ impl Core {
             identity,
             clock,
             telemetry,
+            services,
             state: Mutex::new(state),
             init: watch::Sender::new(Progress { launched: false, ended: None }),
             told: watch::Sender::new(false),
@@ -107,6 +116,17 @@ impl Core {
     /// Given out once; none where no snapshot was asked for.
     pub fn take_sink(&self) -> Option<Sink> {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Who asks, as of now.
+    pub fn caller(&self) -> Caller {
+        let invoke = self.lock().current.as_ref().map(|current| Arc::clone(&current.invoke));
+        Caller { identity: self.identity.clone(), invoke }
+    }
+
+    /// Whether the container exists for its snapshot.
+    pub fn makes_snapshot(&self) -> bool {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     pub fn expect(&self, names: Vec<String>) {

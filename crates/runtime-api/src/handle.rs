@@ -12,6 +12,7 @@ use crate::call::{Connect, ExtensionInfo, Identity, InFlight, Init, Invoke, Shut
 use crate::core::Core;
 use crate::event::PlatformEvent;
 use crate::server;
+use crate::services::Services;
 use crate::snapshot::{Sink, Snapshot};
 use crate::telemetry::{Hub, Stream};
 
@@ -23,15 +24,16 @@ pub struct RuntimeApi {
 }
 
 impl RuntimeApi {
-    /// Serves `listener`; `connect` opens connections to telemetry subscribers inside the container. Must be called inside a tokio runtime.
+    /// Serves `listener`; `connect` opens connections to telemetry subscribers inside the container, `services` answer its SDKs. Must be called inside a tokio runtime.
     pub fn serve(
         listener: tokio::net::TcpListener,
         identity: Identity,
         connect: Arc<dyn Connect>,
         clock: Arc<dyn Clock>,
+        services: Option<Arc<dyn Services>>,
     ) -> RuntimeApi {
         let telemetry = Arc::new(Hub::new(identity.function.logging.format, Arc::clone(&clock), connect));
-        let core = Arc::new(Core::new(identity, clock, telemetry));
+        let core = Arc::new(Core::new(identity, clock, telemetry, services));
         let mut tasks = JoinSet::new();
         tasks.spawn(server::serve(listener, Arc::clone(&core)));
         RuntimeApi { core, _server: tasks }
@@ -109,6 +111,11 @@ impl RuntimeApi {
         };
         // Late is as good as done here: the caller goes on to the signals either way.
         let _ = tokio::time::timeout(left, delivered).await;
+    }
+
+    /// Whom it serves.
+    pub fn identity(&self) -> &Identity {
+        &self.core.identity
     }
 
     /// The extensions that registered.

@@ -19,6 +19,7 @@ mod handle;
 mod machine;
 mod reply;
 mod server;
+mod services;
 mod snapshot;
 mod subscription;
 mod telemetry;
@@ -33,4 +34,5 @@ pub use event::{
 };
 pub use handle::RuntimeApi;
 pub use machine::MAX_EXTENSIONS;
+pub use services::{Caller, Credentials, Services, Streamed, StreamedBody};
 pub use snapshot::Snapshot;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,6 +27,7 @@ use crate::call::Lifecycle;
 use crate::core::Core;
 use crate::machine::{AnswerKind, Failing};
 use crate::reply::{self, EXTENSION_ID, INVOCATION_ID, Reply};
+use crate::services::{Either, TRACE};
 use crate::subscription::{self, Api};
 use crate::telemetry::Refused;
 
@@ -81,7 +82,7 @@ async fn connection(stream: TokioIo<TcpStream>, core: Arc<Core>, large: Option<O
     let buffer = if large.is_some() { LARGE_BUFFER } else { SMALL_BUFFER };
     let service = service_fn(|request| {
         let core = Arc::clone(&core);
-        async move { Ok::<_, std::convert::Infallible>(route(&core, request).await) }
+        async move { Ok::<_, std::convert::Infallible>(either(&core, request).await) }
     });
     let served = http1::Builder::new()
         .max_buf_size(buffer)
@@ -96,6 +97,29 @@ async fn connection(stream: TokioIo<TcpStream>, core: Arc<Core>, large: Option<O
     }
 }
 
+/// Signed requests are for the services of the account, all others for this server.
+async fn either(core: &Arc<Core>, request: Request<Incoming>) -> Response<Either> {
+    match &core.services {
+        Some(services) if is_signed(&request) => {
+            let (caller, mut request) = (core.caller(), request);
+            // SDKs pass it on where they know that they run in a function; for the others, and so that no chain can hide.
+            let trace = caller.invoke.as_ref().and_then(|invoke| HeaderValue::try_from(invoke.trace.as_deref()?).ok());
+            if let Some(trace) = trace.filter(|_| !request.headers().contains_key(TRACE)) {
+                request.headers_mut().insert(TRACE, trace);
+            }
+            services.answer(caller, request).await.map(Either::Services)
+        }
+        _ => route(core, request).await.map(Either::Own),
+    }
+}
+
+fn is_signed(request: &Request<Incoming>) -> bool {
+    let algorithm = "AWS4-HMAC-SHA256";
+    let header = request.headers().get(header::AUTHORIZATION);
+    header.is_some_and(|value| value.as_bytes().starts_with(algorithm.as_bytes()))
+        || request.uri().query().is_some_and(|query| query.contains("X-Amz-Algorithm="))
+}
+
 /// One request: an edge that knows paths and headers, and behind it `Core`, which knows neither.
 async fn route(core: &Arc<Core>, request: Request<Incoming>) -> Reply {
     let (head, body) = request.into_parts();
@@ -104,6 +128,7 @@ async fn route(core: &Arc<Core>, request: Request<Incoming>) -> Reply {
     };
     let (method, headers) = (&head.method, &head.headers);
     match (version, path) {
+        ("lambent", "2026-11-24/credentials") => on(method, &Method::GET, credentials(core)).await,
         ("2018-06-01", path) => runtime(core, method, path, headers, body).await,
         ("2020-01-01", "extension/register") => on(method, &Method::POST, register(core, headers, body)).await,
         ("2020-01-01", "extension/event/next") => on(method, &Method::GET, extension_next(core, headers)).await,
@@ -203,6 +228,33 @@ async fn no_snapshot(core: &Arc<Core>, mut body: Incoming) -> Reply {
         }
         Err(reply) => reply,
     }
+}
+
+/// How long credentials are good that are asked for, and those that a snapshot may hold: SDKs renew the latter before each use, because
+/// they are nearly over from the start.
+const LIFE: Duration = Duration::from_secs(3600);
+const LIFE_IN_SNAPSHOT: Duration = Duration::from_secs(300);
+
+/// Credentials in the form in which SDKs ask the host of a container for them.
+async fn credentials(core: &Arc<Core>) -> Reply {
+    #[derive(serde::Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Document {
+        access_key_id: String,
+        secret_access_key: String,
+        token: String,
+        expiration: String,
+    }
+    let life = if core.makes_snapshot() { LIFE_IN_SNAPSHOT } else { LIFE };
+    let made = core.services.as_ref().and_then(|services| services.credentials(&core.identity, life));
+    let Some(made) = made else { return reply::nowhere(StatusCode::NOT_FOUND) };
+    let document = Document {
+        access_key_id: made.access_key_id,
+        secret_access_key: made.secret_access_key,
+        token: made.session_token,
+        expiration: lambent_model::clock::rfc3339_millis(made.expires_at),
+    };
+    reply::json(StatusCode::OK, reply::body_of(&document))
 }
 
 async fn small(body: &mut Incoming) -> Result<Bytes, Reply> {

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use super::fault::Fault;
 use super::state::Why;
 use crate::code::Code;
-use crate::environment::{self, OPT, Place, TASK};
+use crate::environment::{self, Access, OPT, Place, TASK};
 use crate::fleet::Inner;
 use crate::log::{ContainerLog, Pipes, Source};
 use crate::snapshots::Snapshot;
@@ -51,6 +51,8 @@ pub(super) struct Live {
     waiting: Option<Process>,
     /// What that was forked from, where it was.
     pub template: Option<Weak<dyn Template>>,
+    /// When its credentials are so near their end that another container should take its calls.
+    pub due: Option<Instant>,
     /// What it is to become a clone of; none: an ordinary start.
     pub snapshot: Option<Arc<Snapshot>>,
 }
@@ -64,6 +66,11 @@ struct Child {
 
 /// Lets the Runtime API reach telemetry subscribers inside the cell.
 struct Inside(Arc<dyn Cell>);
+
+/// How long the credentials in a container's environment are good; what they are on Lambda.
+const CREDENTIALS_LIFE: Duration = Duration::from_secs(12 * 3600);
+/// A container with less left takes no more calls: more than the longest time-out.
+const CREDENTIALS_LEFT: Duration = Duration::from_secs(3600);
 
 /// Where a clone finds what it is to become.
 const SNAPSHOT: &str = "/var/snapshot";
@@ -150,9 +157,10 @@ impl Live {
             account: function.arn.account.clone(),
         };
         let inside = Arc::new(Inside(Arc::clone(&cell)));
-        let api = Arc::new(RuntimeApi::serve(listener, identity, inside, Arc::clone(&fleet.clock)));
+        let services = fleet.services.get().cloned();
+        let api = Arc::new(RuntimeApi::serve(listener, identity, inside, Arc::clone(&fleet.clock), services));
         let (pipes, children) = (Pipes::new(), Vec::new());
-        Ok(Self { cell, api, pipes, children, runtime_started: None, waiting, template, snapshot })
+        Ok(Self { cell, api, pipes, children, runtime_started: None, waiting, template, due: None, snapshot })
     }
 
     /// Starts extensions, then the runtime, and waits until all of them ask for their first event.
@@ -194,6 +202,7 @@ impl Live {
             opt,
             aws_endpoint_url: fleet.config.aws_endpoint_url.as_deref(),
             initialization,
+            access: self.access(fleet, function),
             snapshot,
         };
         let names = extensions(code);
@@ -223,6 +232,22 @@ impl Live {
         self.start_runtime(spec).await?;
         self.runtime_started = Some(std::time::Instant::now());
         Ok(())
+    }
+
+    /// How what is started finds its account's services. Restored or not, versions with snapshots ask for their credentials.
+    fn access(&mut self, fleet: &Inner, function: &FunctionVersion) -> Option<Access> {
+        let services = fleet.services.get()?;
+        if function.snap_start {
+            return Some(Access::Asked);
+        }
+        let keys = services.credentials(self.api.identity(), CREDENTIALS_LIFE)?;
+        self.due = Some(Instant::now() + (CREDENTIALS_LIFE - CREDENTIALS_LEFT));
+        Some(Access::Keys(keys))
+    }
+
+    /// Whether another container should take its calls.
+    pub(super) fn is_due(&self) -> bool {
+        self.due.is_some_and(|due| due <= Instant::now())
     }
 
     async fn wait_init(

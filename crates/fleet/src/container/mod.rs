@@ -314,8 +314,14 @@ impl Owner {
     async fn serve(&mut self) -> Why {
         loop {
             let Some(live) = &mut self.live else { return Why::Failed };
-            let next = tokio::time::timeout(self.fleet.config.idle_timeout, self.commands.recv());
+            let idle = Instant::now() + self.fleet.config.idle_timeout;
+            let next = tokio::time::timeout_at(live.due.map_or(idle, |due| due.min(idle)), self.commands.recv());
             match live.tend(&self.fleet, &mut self.log, next).await {
+                Ok(Ok(Some(Command::Run(job)))) if live.is_due() => {
+                    self.tell(Event::Broken(Why::Retired));
+                    self.fleet.dispatch_again(&self.function, job);
+                    return Why::Retired;
+                }
                 Ok(Ok(Some(Command::Run(job)))) => {
                     if let Err(why) = self.call(job, StartKind::Warm, None, Instant::now()).await {
                         return why;
@@ -323,6 +329,8 @@ impl Owner {
                 }
                 Ok(Ok(Some(Command::End(why)))) => return why,
                 Ok(Ok(None)) => return Why::Shutdown,
+                // What it is given in this moment runs elsewhere.
+                Ok(Err(_elapsed)) if live.is_due() => return Why::Retired,
                 // The pool may have given it a call just now; what it decides comes as a command.
                 Ok(Err(_elapsed)) => self.fleet.pool().idled(self.id),
                 Err(fault) => return fault.why(),

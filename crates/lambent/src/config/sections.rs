@@ -70,6 +70,8 @@ pub struct Config {
     pub events: Events,
     /// What executions returned.
     pub executions: Executions,
+    /// What functions ask of their account.
+    pub calls: Calls,
     /// What functions logged.
     pub logs: Logs,
     /// What the node itself logs.
@@ -198,6 +200,14 @@ pub struct Executions {
     pub hosts: Vec<String>,
 }
 
+/// `[calls]`: what functions ask of their account.
+#[derive(Debug, Clone, Copy)]
+pub struct Calls {
+    /// `manage`: whether the credentials that functions find may do with the account what its own keys may; else they invoke, and no more.
+    /// Default false. Since 0.2.
+    pub manage: bool,
+}
+
 /// `[logs]`: what functions logged.
 #[derive(Debug, Clone)]
 pub struct Logs {
@@ -300,6 +310,7 @@ impl Config {
                 files: reader.value("executions.files", Vec::new())?,
                 hosts: reader.value("executions.hosts", Vec::new())?,
             },
+            calls: Calls { manage: reader.value("calls.manage", false)? },
             logs: Logs {
                 expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,
                 report_stages: reader.value("logs.report_stages", false)?,

@@ -27,6 +27,7 @@ use lambent_invoker::schedules::Schedules;
 use lambent_invoker::{BusyPoll, Concurrency, Invoker};
 use lambent_model::{Clock, SystemClock, limits};
 use lambent_policy::keys::Keys;
+use lambent_policy::sessions::Sessions;
 use lambent_policy::sigv4::Verifier;
 use lambent_registry::{Registry, S3, Settings};
 use lambent_store::queue::Bounds;
@@ -71,6 +72,8 @@ impl Node {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let store = open_store_bounded(&config.data_dir, event_bounds(config), record_bounds(config)).await?;
         let keys = Keys::open(store.catalog.clone()).await.context("cannot read the access keys")?;
+        let sessions = Sessions::open(store.catalog.as_ref()).await.context("cannot read the key of sessions")?;
+        let sessions = Arc::new(sessions);
         let root = keys.root(&config.account, clock.now()).await.context("cannot make an access key")?;
         let chosen = sandbox::choose(config)?;
         let api = listen("api.listen", config.api.listen).await?;
@@ -122,10 +125,12 @@ impl Node {
         home.write(&config.data_dir)?;
         let (stop, servers, background) = (CancellationToken::new(), TaskTracker::new(), TaskTracker::new());
         let ready = Arc::new(AtomicBool::new(true));
-        let verifier = Arc::new(Verifier::new(keys, config.region.clone(), clock.clone()));
+        let verifier = Verifier::new(keys, config.region.clone(), clock.clone()).with_sessions(sessions.clone());
+        let verifier = Arc::new(verifier);
         let parts = lambent_frontend::Parts {
             region: config.region.clone(),
             account: config.account.clone(),
+            functions_manage: config.calls.manage,
             verifier: verifier.clone(),
             registry: registry.clone(),
             invoker: invoker.clone(),
@@ -145,9 +150,11 @@ impl Node {
             }),
         };
         let grace = config.shutdown.grace;
+        let (router, inside) = lambent_frontend::routers(parts);
+        fleet.serve_inside(Arc::new(lambent_frontend::Inside::new(inside, sessions, clock.clone())));
         servers.spawn(lambent_frontend::serve(
             api,
-            lambent_frontend::router(parts),
+            router,
             stop.clone().cancelled_owned(),
             grace,
         ));

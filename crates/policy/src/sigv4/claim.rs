@@ -27,8 +27,8 @@ pub(super) struct Claim<'a> {
     pub at: Timestamp,
     /// Seconds that a presigned URL is good for; none where the signature is in the header.
     pub expires: Option<i64>,
-    /// Whether temporary credentials are claimed.
-    pub session_token: bool,
+    /// The token of temporary credentials.
+    pub session_token: Option<Cow<'a, str>>,
 }
 
 /// What `head` claims.
@@ -89,11 +89,11 @@ fn from_header<'a>(value: &'a str, headers: &'a HeaderMap) -> Result<Claim<'a>, 
         date: if is_basic(date) { date.into() } else { super::basic_format(at).into() },
         at,
         expires: None,
-        session_token: headers.contains_key("x-amz-security-token"),
+        session_token: token(headers),
     })
 }
 
-fn from_query<'a>(query: &'a str, headers: &HeaderMap) -> Result<Claim<'a>, Error> {
+fn from_query<'a>(query: &'a str, headers: &'a HeaderMap) -> Result<Claim<'a>, Error> {
     let found = ["X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"]
         .map(|name| (name, parameter(query, name)));
     let missing: Vec<String> = found
@@ -119,9 +119,12 @@ fn from_query<'a>(query: &'a str, headers: &HeaderMap) -> Result<Claim<'a>, Erro
             Err(_) => return Err(Error::Incomplete("X-Amz-Expires should be a number".to_owned())),
         },
     };
-    let session_token =
-        parameter(query, "X-Amz-Security-Token").is_some() || headers.contains_key("x-amz-security-token");
+    let session_token = parameter(query, "X-Amz-Security-Token").or_else(|| token(headers));
     Ok(Claim { credential, signed_headers, signature, date, at, expires: Some(expires), session_token })
+}
+
+fn token(headers: &HeaderMap) -> Option<Cow<'_, str>> {
+    headers.get("x-amz-security-token").map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 
 /// The first parameter of this name, decoded.

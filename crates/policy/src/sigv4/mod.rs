@@ -8,7 +8,9 @@
 //! signature, time, credential scope, unknown key, wrong signature. Nothing before the last step tells a stranger
 //! whether a key exists, except that step itself, as with AWS.
 //!
-//! Not done: session tokens (refused as AWS refuses an invalid one) and `STREAMING-…` payloads, which only S3 takes.
+//! Session tokens are those of [`crate::sessions`]; any other is refused as AWS refuses an invalid one.
+//!
+//! Not done: `STREAMING-…` payloads, which only S3 takes.
 //! Source: <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html>
 
 mod canonical;
@@ -23,7 +25,7 @@ pub use sign::{Signer, presign, sign};
 pub use verify::{Pending, Verifier};
 
 use http::StatusCode;
-use lambent_model::AccountId;
+use lambent_model::{AccountId, FunctionArn};
 
 /// The only algorithm.
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
@@ -37,10 +39,12 @@ const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 pub struct Principal {
     /// The account.
     pub account: AccountId,
-    /// `arn:aws:iam::ACCOUNT:root`, or `arn:aws:iam::ACCOUNT:user/NAME`.
+    /// `arn:aws:iam::ACCOUNT:root`, `arn:aws:iam::ACCOUNT:user/NAME`, or `arn:aws:sts::ACCOUNT:assumed-role/lambda/FUNCTION`.
     pub arn: String,
     /// The key it signed with.
     pub access_key_id: String,
+    /// The function in whose container it was signed; none: it was signed with an access key.
+    pub function: Option<FunctionArn>,
 }
 
 /// Why a request is not accepted. `Display` is AWS's message.
@@ -52,6 +56,9 @@ pub enum Error {
     /// The access key is not known, or not active.
     #[error("The security token included in the request is invalid.")]
     UnknownKey,
+    /// Temporary credentials are no longer good.
+    #[error("The security token included in the request is expired")]
+    Expired,
     /// Part of the signature is missing or not readable.
     #[error("{0}")]
     Incomplete(String),
@@ -66,6 +73,7 @@ impl Error {
         match self {
             Self::MissingToken => "MissingAuthenticationTokenException",
             Self::UnknownKey => "UnrecognizedClientException",
+            Self::Expired => "ExpiredTokenException",
             Self::Incomplete(_) => "IncompleteSignatureException",
             Self::Invalid(_) => "InvalidSignatureException",
         }
@@ -75,7 +83,7 @@ impl Error {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Incomplete(_) => StatusCode::BAD_REQUEST,
-            Self::MissingToken | Self::UnknownKey | Self::Invalid(_) => StatusCode::FORBIDDEN,
+            Self::MissingToken | Self::UnknownKey | Self::Expired | Self::Invalid(_) => StatusCode::FORBIDDEN,
         }
     }
 }

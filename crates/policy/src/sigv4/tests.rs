@@ -364,6 +364,38 @@ async fn refusals_are_those_of_aws() {
 }
 
 #[tokio::test]
+async fn a_function_signs_with_its_short_lived_credentials() {
+    let sessions = Arc::new(crate::sessions::Sessions::open(&Shelf::default()).await.unwrap());
+    let verifier = |skew| {
+        let sessions = Arc::clone(&sessions);
+        async move { verifier(skew).await.with_sessions(sessions) }
+    };
+    let (region, account) = (Region::default(), AccountId::default());
+    let function = lambent_model::FunctionArn { region, account, name: "f".parse().unwrap() };
+    let made = |life| sessions.mint(&function, signer("lambda").at, std::time::Duration::from_secs(life)).unwrap();
+    let signed = |made: &crate::sessions::Credentials| {
+        let mut head = head("GET", "/");
+        let (access_key_id, secret) = (made.access_key_id.as_str(), made.secret_access_key.as_str());
+        let session_token = Some(made.session_token.as_str());
+        sign(&mut head, b"", Signer { access_key_id, secret, session_token, ..signer("lambda") });
+        head
+    };
+    let good = made(60);
+    let by = verifier(0).await.begin(&signed(&good), "lambda").unwrap().finish(b"").unwrap();
+    assert_eq!(by.arn, "arn:aws:sts::000000000000:assumed-role/lambda/f");
+    assert_eq!((by.function.as_ref(), by.account.clone()), (Some(&function), AccountId::default()));
+    let refused = |verifier: Verifier, head| verifier.begin(&head, "lambda").map(drop).unwrap_err();
+    let expired = refused(verifier(61).await, signed(&good));
+    assert_eq!((expired.code(), expired.status().as_u16()), ("ExpiredTokenException", 403));
+    assert_eq!(expired.to_string(), "The security token included in the request is expired");
+    let other = crate::sessions::Credentials { session_token: made(60).session_token, ..good.clone() };
+    assert_eq!(refused(verifier(0).await, signed(&other)).code(), "UnrecognizedClientException");
+    let wrong = crate::sessions::Credentials { secret_access_key: "x".to_owned(), ..good };
+    let pending = verifier(0).await.begin(&signed(&wrong), "lambda").and_then(|pending| pending.finish(b""));
+    assert_eq!(pending.unwrap_err().code(), "InvalidSignatureException");
+}
+
+#[tokio::test]
 async fn an_account_gets_its_root_key_once() {
     let shelf: Arc<dyn Catalog> = Arc::new(Shelf::default());
     let now = at("2026-01-01T00:00:00Z");

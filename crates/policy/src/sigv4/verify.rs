@@ -11,6 +11,7 @@ use subtle::ConstantTimeEq;
 use super::claim::{self, Claim};
 use super::{ALGORITHM, Error, Principal, TERMINATOR, UNSIGNED_PAYLOAD, basic_format, canonical, sha256_hex};
 use crate::keys::Keys;
+use crate::sessions::Sessions;
 
 /// How far a client's clock may be from ours.
 const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
@@ -18,6 +19,8 @@ const MOST_SKEW: SignedDuration = SignedDuration::from_mins(5);
 /// Checks signatures against the access keys.
 pub struct Verifier {
     keys: Arc<Keys>,
+    /// None: no session token is good.
+    sessions: Option<Arc<Sessions>>,
     region: Region,
     clock: Arc<dyn Clock>,
 }
@@ -25,7 +28,27 @@ pub struct Verifier {
 impl Verifier {
     /// A verifier for requests to services of `region`.
     pub fn new(keys: Arc<Keys>, region: Region, clock: Arc<dyn Clock>) -> Self {
-        Self { keys, region, clock }
+        Self { keys, sessions: None, region, clock }
+    }
+
+    /// The same, and functions may sign with their short-lived credentials.
+    pub fn with_sessions(self, sessions: Arc<Sessions>) -> Self {
+        Self { sessions: Some(sessions), ..self }
+    }
+
+    /// Who claims a session token, and what signs for that one.
+    fn session(&self, token: &str, scope: &Scope<'_>, service: &str) -> Result<(Arc<Principal>, Arc<hmac::Key>), Error> {
+        let sessions = self.sessions.as_ref().ok_or(Error::UnknownKey)?;
+        let session = sessions.read(token, scope.key_id, self.clock.now())?;
+        let function = session.function;
+        let principal = Principal {
+            account: function.account.clone(),
+            arn: format!("arn:aws:sts::{}:assumed-role/lambda/{}", function.account, function.name),
+            access_key_id: scope.key_id.to_owned(),
+            function: Some(function),
+        };
+        let key = super::signing_key(&session.secret, scope.day, scope.region, service);
+        Ok((Arc::new(principal), Arc::new(key)))
     }
 
     /// Judges the head of a request to `service` (`lambda`, `logs`, `sts`): everything that does not need the body.
@@ -39,11 +62,10 @@ impl Verifier {
         }
         in_time(&claim, self.clock.now())?;
         let scope = Scope::read(&claim, self.region.as_str(), service)?;
-        let (principal, key) =
-            self.keys.signing_key(scope.key_id, scope.day, scope.region, service).ok_or(Error::UnknownKey)?;
-        if claim.session_token {
-            return Err(Error::UnknownKey);
-        }
+        let (principal, key) = match &claim.session_token {
+            None => self.keys.signing_key(scope.key_id, scope.day, scope.region, service).ok_or(Error::UnknownKey)?,
+            Some(token) => self.session(token, &scope, service)?,
+        };
         let pending = Pending {
             method: head.method.to_string(),
             path: head.uri.path().to_owned(),

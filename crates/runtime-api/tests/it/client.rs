@@ -65,7 +65,7 @@ pub async fn serve_with(format: LogFormat) -> Served {
         handler: "index.handler".to_owned(),
         account: "123456789012".parse().unwrap(),
     };
-    let api = RuntimeApi::serve(listener, identity, Arc::new(Local), Arc::new(SystemClock));
+    let api = RuntimeApi::serve(listener, identity, Arc::new(Local), Arc::new(SystemClock), None);
     Served { api, port }
 }
 
