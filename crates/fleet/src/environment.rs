@@ -255,7 +255,8 @@ mod tests {
             session_token: "token".to_owned(),
             expires_at: jiff::Timestamp::UNIX_EPOCH,
         };
-        let with = |function: &FunctionVersion, access| of_runtime(function, &Place { access: Some(access), ..place() });
+        let with =
+            |function: &FunctionVersion, access| of_runtime(function, &Place { access: Some(access), ..place() });
         let all = with(&function, Access::Keys(keys()));
         assert_eq!(value(&all, "AWS_ENDPOINT_URL_LAMBDA").as_deref(), Some("http://127.0.0.1:9001"));
         assert_eq!(value(&all, "AWS_SESSION_TOKEN").as_deref(), Some("token"));

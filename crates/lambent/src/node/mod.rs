@@ -152,12 +152,7 @@ impl Node {
         let grace = config.shutdown.grace;
         let (router, inside) = lambent_frontend::routers(parts);
         fleet.serve_inside(Arc::new(lambent_frontend::Inside::new(inside, sessions, clock.clone())));
-        servers.spawn(lambent_frontend::serve(
-            api,
-            router,
-            stop.clone().cancelled_owned(),
-            grace,
-        ));
+        servers.spawn(lambent_frontend::serve(api, router, stop.clone().cancelled_owned(), grace));
         let gateway = lambent_gateway::Parts {
             settings: lambent_gateway::Settings {
                 region: config.region.clone(),

@@ -37,7 +37,12 @@ impl Verifier {
     }
 
     /// Who claims a session token, and what signs for that one.
-    fn session(&self, token: &str, scope: &Scope<'_>, service: &str) -> Result<(Arc<Principal>, Arc<hmac::Key>), Error> {
+    fn session(
+        &self,
+        token: &str,
+        scope: &Scope<'_>,
+        service: &str,
+    ) -> Result<(Arc<Principal>, Arc<hmac::Key>), Error> {
         let sessions = self.sessions.as_ref().ok_or(Error::UnknownKey)?;
         let session = sessions.read(token, scope.key_id, self.clock.now())?;
         let function = session.function;
