@@ -93,12 +93,13 @@ impl Order {
         events <= free && bytes <= free_bytes && own + events <= free && own_bytes + bytes <= free_bytes
     }
 
-    /// An event that is kept from now on; `turns` is how often it was leased.
+    /// An event that is kept from `now` on; `turns` is how often it was leased. What is due already is ready at once: moved up
+    /// later, a backlog would be moved up all together, in the way of whoever takes the first of it.
     pub(crate) fn insert(
         &mut self,
         id: u64,
         (account, lane): (&str, &str),
-        (due, latest): (i64, i64),
+        (now, due, latest): (i64, i64, i64),
         bytes: u64,
         turns: u32,
     ) {
@@ -108,8 +109,12 @@ impl Order {
             lane.bytes += bytes;
         }
         self.bytes += bytes;
-        self.waiting.insert((due, id));
-        self.entries.insert(id, Entry { lane, latest, due, bytes, turns, right: 0, state: State::Waiting });
+        let state = if due <= now { State::Ready } else { State::Waiting };
+        match state {
+            State::Ready => self.change_ready(lane, |ready| ready.insert((latest, id))),
+            _ => drop(self.waiting.insert((due, id))),
+        }
+        self.entries.insert(id, Entry { lane, latest, due, bytes, turns, right: 0, state });
     }
 
     /// The events to run next, with the number of the turn of each. What is due by `now`, and what is leased no longer, is moved up first.

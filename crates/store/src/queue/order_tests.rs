@@ -17,7 +17,7 @@ fn take(order: &mut Order, now: i64, places: usize, most: usize) -> Vec<u64> {
 fn who_must_start_first_is_first_and_nobody_before_it_is_due() {
     let mut order = Order::new(Bounds::default());
     for (id, due, latest) in [(1, 0, 9), (2, 0, 3), (3, 5, 1), (4, 0, 5)] {
-        order.insert(id, ("a", &format!("lane{id}")), (due, latest), 1, 0);
+        order.insert(id, ("a", &format!("lane{id}")), (0, due, latest), 1, 0);
     }
     assert_eq!(take(&mut order, 0, 100, 100), [2, 4, 1]);
     assert_eq!(order.next(), Some(5));
@@ -27,22 +27,22 @@ fn who_must_start_first_is_first_and_nobody_before_it_is_due() {
 #[test]
 fn a_flood_leaves_places_to_others() {
     let mut order = Order::new(Bounds::default());
-    (0..100).for_each(|id| order.insert(id, ("a", "flood"), (0, 0), 1, 0));
+    (0..100).for_each(|id| order.insert(id, ("a", "flood"), (0, 0, 0), 1, 0));
     assert_eq!(take(&mut order, 0, 16, 100).len(), 8, "half");
-    order.insert(100, ("a", "late"), (0, 9), 1, 0);
-    order.insert(101, ("b", "later"), (0, 10), 1, 0);
+    order.insert(100, ("a", "late"), (0, 0, 9), 1, 0);
+    order.insert(101, ("b", "later"), (0, 0, 10), 1, 0);
     assert_eq!(take(&mut order, 0, 16, 100), [100, 101]);
-    (200..300).for_each(|id| order.insert(id, ("a", &format!("{id}")), (0, 0), 1, 0));
+    (200..300).for_each(|id| order.insert(id, ("a", &format!("{id}")), (0, 0, 0), 1, 0));
     let taken = take(&mut order, 0, 16, 100).len();
     assert!(taken < 6, "an account does not get all: {taken}");
-    order.insert(300, ("b", "last"), (0, 99), 1, 0);
+    order.insert(300, ("b", "last"), (0, 0, 99), 1, 0);
     assert_eq!(take(&mut order, 0, 16, 100), [300]);
 }
 
 #[test]
 fn leases_run_out_and_late_holders_lose_only_to_the_next() {
     let mut order = Order::new(Bounds::default());
-    order.insert(1, ("a", "x"), (0, 0), 1, 0);
+    order.insert(1, ("a", "x"), (0, 0, 0), 1, 0);
     assert_eq!(order.take(Take { now: 0, until: 10, places: 9, most: 9, without: &[] }), [(1, 1)]);
     assert!(order.renew(1, 1, 20));
     assert_eq!(take(&mut order, 19, 9, 9), [0; 0]);
@@ -56,7 +56,7 @@ fn nobody_fills_the_queue_alone() {
     let mut order = Order::new(Bounds { events: 10, bytes: 1_000 });
     let mut id = 0;
     while order.admits("a", "x", 1, 10) {
-        order.insert(id, ("a", "x"), (0, 0), 10, 0);
+        order.insert(id, ("a", "x"), (0, 0, 0), 10, 0);
         id += 1;
     }
     assert_eq!(id, 5);
@@ -74,7 +74,7 @@ fn nobody_fills_the_queue_alone() {
 fn lanes_that_are_gone_leave_nothing() {
     let mut order = Order::new(Bounds::default());
     for id in 0..1_000 {
-        order.insert(id, ("a", &format!("lane{id}")), (0, 0), 1, 0);
+        order.insert(id, ("a", &format!("lane{id}")), (0, 0, 0), 1, 0);
         assert_eq!(take(&mut order, 0, 9, 9), [id]);
         assert!(order.remove(id));
     }
@@ -145,7 +145,7 @@ proptest! {
             match step {
                 Step::Insert { lane, due, latest } => {
                     let due = now + due;
-                    order.insert(fresh, (&format!("{}", lane / 2), &format!("{lane}")), (due, latest), 3, 0);
+                    order.insert(fresh, (&format!("{}", lane / 2), &format!("{lane}")), (now, due, latest), 3, 0);
                     model.insert(fresh, Model { lane, due, latest, until: None });
                     fresh += 1;
                 }

@@ -16,6 +16,7 @@ enum Change {
         id: u64,
         account: String,
         lane: String,
+        now: i64,
         due: i64,
         latest: i64,
         bytes: u64,
@@ -70,7 +71,7 @@ impl Keeper {
         let mut order = Order::new(bounds);
         let mut rows = db.prepare(
             "SELECT event.id, account, lane, due, latest, queue IS NOT NULL, length(meta) + length(payload), \
-             coalesce(turns, 0) FROM event LEFT JOIN lease USING (id)",
+             coalesce(turns, 0), enqueued FROM event LEFT JOIN lease USING (id)",
         )?;
         let mut rows = rows.query([])?;
         while let Some(row) = rows.next()? {
@@ -79,7 +80,9 @@ impl Keeper {
                 order.bury(bytes);
             } else {
                 let (account, lane): (String, String) = (row.get(1)?, row.get(2)?);
-                order.insert(row.get(0)?, (&account, &lane), (row.get(3)?, row.get(4)?), bytes, row.get(7)?);
+                // What was due when it came is so now; the rest is looked at when somebody says what time it is.
+                let times = (row.get(8)?, row.get(3)?, row.get(4)?);
+                order.insert(row.get(0)?, (&account, &lane), times, bytes, row.get(7)?);
             }
         }
         Ok(Self { order, interrupted, changes, doubt: Doubt::Some })
@@ -154,8 +157,8 @@ impl Keeper {
 
     fn apply(&mut self, change: Change) {
         match change {
-            Change::Insert { id, account, lane, due, latest, bytes, turns } => {
-                self.order.insert(id, (&account, &lane), (due, latest), bytes, turns);
+            Change::Insert { id, account, lane, now, due, latest, bytes, turns } => {
+                self.order.insert(id, (&account, &lane), (now, due, latest), bytes, turns);
             }
             Change::PutOff { id, due, latest, bytes } => self.order.put_off(id, due, latest, bytes),
             Change::Remove { id } => drop(self.order.remove(id)),
@@ -300,7 +303,7 @@ fn insert(db: &Transaction<'_>, event: &NewEvent, now: i64, changes: &mut Vec<Ch
         Place::Buried { .. } => Change::Bury { bytes },
         Place::Pending => {
             let (account, lane) = (event.account.clone(), event.lane.clone());
-            Change::Insert { id, account, lane, due, latest, bytes, turns: 0 }
+            Change::Insert { id, account, lane, now, due, latest, bytes, turns: 0 }
         }
     });
     Ok(EventId(id))
@@ -381,7 +384,8 @@ fn revise(
     let bytes = payload + meta.len() as u64;
     if is_buried {
         changes.push(Change::Unbury { bytes: meta_before + payload });
-        changes.push(Change::Insert { id, account, lane, due, latest, bytes, turns });
+        // Nobody says what time it is: it is looked at when the next is taken.
+        changes.push(Change::Insert { id, account, lane, now: i64::MIN, due, latest, bytes, turns });
     } else {
         changes.push(Change::PutOff { id, due, latest, bytes });
     }
