@@ -48,6 +48,8 @@ class FakeRuntimeApi:
         self._events = queue.Queue()
         self.outcomes = queue.Queue()
         self.polls = queue.Queue()
+        # Held from an answer to its outcome: a runtime that ends because of the one must not be heard of before the other.
+        self.answering = threading.Lock()
         handler = type("Handler", (_Handler,), {"api": self})
         self._server = _Server(("127.0.0.1", 0), handler)
         self.address = "127.0.0.1:{}".format(self._server.server_address[1])
@@ -103,12 +105,13 @@ class _Handler(BaseHTTPRequestHandler):
         body, trailers = self._read_body()
         path = self.path.split("/")
         kind = "init-error" if path[-2] == "init" else path[-1]
-        self.send_response(202)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-        self.wfile.flush()
         headers = {name.lower(): value for name, value in self.headers.items()}
-        self.api.outcomes.put(Outcome(kind, headers, body, trailers))
+        with self.api.answering:
+            self.send_response(202)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            self.wfile.flush()
+            self.api.outcomes.put(Outcome(kind, headers, body, trailers))
 
     def _read_body(self):
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -183,7 +186,9 @@ class RunningRuntime:
         return thread
 
     def _report_exit(self):
-        self.api.outcomes.put(Outcome("exit", exit_status=self.process.wait()))
+        ended = Outcome("exit", exit_status=self.process.wait())
+        with self.api.answering:
+            self.api.outcomes.put(ended)
         self.api.polls.put(None)
 
     def settle(self, answered):
