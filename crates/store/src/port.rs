@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -141,9 +143,9 @@ pub struct LogStream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewLogEvent {
     /// Group; made when it does not exist.
-    pub group: String,
+    pub group: Arc<str>,
     /// Stream; made when it does not exist.
-    pub stream: String,
+    pub stream: Arc<str>,
     /// When it was written.
     pub at: Timestamp,
     /// The text.

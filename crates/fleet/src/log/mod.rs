@@ -35,8 +35,9 @@ pub(crate) use writer::{LogWriter, start as start_writer};
 /// The log of one container: one stream of its function's group.
 pub(crate) struct ContainerLog {
     writer: LogWriter,
-    logging: Logging,
-    stream: String,
+    logging: Arc<Logging>,
+    group: Arc<str>,
+    stream: Arc<str>,
     /// The end of the running call's log, where its caller wants it.
     tail: Option<Tail>,
     api: Option<Arc<RuntimeApi>>,
@@ -48,8 +49,9 @@ impl ContainerLog {
     /// A stream of its own for a container of `function` that starts now.
     pub(crate) fn new(writer: LogWriter, function: &FunctionVersion, now: Timestamp) -> Self {
         let day = now.strftime("%Y/%m/%d");
-        let stream = format!("{day}/[{}]{}", function.version, Uuid::new_v4().simple());
-        Self { writer, logging: function.logging.clone(), stream, tail: None, api: None, last: now }
+        let stream = format!("{day}/[{}]{}", function.version, Uuid::new_v4().simple()).into();
+        let (logging, group) = (Arc::new(function.logging.clone()), function.logging.group.as_str().into());
+        Self { writer, logging, group, stream, tail: None, api: None, last: now }
     }
 
     /// The stream's name.
@@ -59,8 +61,9 @@ impl ContainerLog {
 
     /// The same stream for another call beside this one's.
     pub(crate) fn beside(&self) -> Self {
-        let (writer, logging, stream) = (self.writer.clone(), self.logging.clone(), self.stream.clone());
-        Self { writer, logging, stream, tail: None, api: None, last: self.last }
+        let (writer, logging) = (self.writer.clone(), Arc::clone(&self.logging));
+        let (group, stream) = (Arc::clone(&self.group), Arc::clone(&self.stream));
+        Self { writer, logging, group, stream, tail: None, api: None, last: self.last }
     }
 
     /// Telemetry goes to the subscribers of `api` from now on.
@@ -144,7 +147,7 @@ impl ContainerLog {
         if !message.starts_with('{') {
             message.push('\n');
         }
-        let (group, stream) = (self.logging.group.clone(), self.stream.clone());
+        let (group, stream) = (Arc::clone(&self.group), Arc::clone(&self.stream));
         self.writer.push(NewLogEvent { group, stream, at, message });
     }
 }

@@ -1,5 +1,7 @@
 //! Streams made and deleted by callers, and events that they write.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Span, Timestamp};
 use lambent_store::port::NewLogEvent;
 use serde_json::{Map, Value, json};
@@ -53,8 +55,9 @@ pub(super) async fn put(service: &Service, input: &Input) -> Output {
     let times: Vec<Timestamp> = events.iter().map(|(at, _)| *at).collect();
     let window = Window::new(&times, service.parts.clock.now(), kept.retention_days);
     let wanted = events.into_iter().take(window.too_new).skip(window.begin());
+    let (group, stream): (Arc<str>, Arc<str>) = (group.into(), stream.into());
     let wanted: Vec<NewLogEvent> = wanted
-        .map(|(at, message)| NewLogEvent { group: group.to_owned(), stream: stream.to_owned(), at, message })
+        .map(|(at, message)| NewLogEvent { group: Arc::clone(&group), stream: Arc::clone(&stream), at, message })
         .collect();
     if !wanted.is_empty() {
         service.parts.logs.append(wanted).await?;

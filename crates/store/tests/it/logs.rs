@@ -11,16 +11,11 @@ fn at(milliseconds: i64) -> Timestamp {
 }
 
 pub fn event(group: &str, stream: &str, milliseconds: i64, message: &str) -> NewLogEvent {
-    NewLogEvent {
-        group: group.to_owned(),
-        stream: stream.to_owned(),
-        at: at(milliseconds),
-        message: message.to_owned(),
-    }
+    NewLogEvent { group: group.into(), stream: stream.into(), at: at(milliseconds), message: message.to_owned() }
 }
 
 fn query(group: &str) -> LogQuery {
-    LogQuery { group: group.to_owned(), limit: 1_000, ..LogQuery::default() }
+    LogQuery { group: group.into(), limit: 1_000, ..LogQuery::default() }
 }
 
 async fn messages(logs: &dyn Logs, query: LogQuery) -> Vec<String> {
