@@ -112,6 +112,15 @@ pub struct Query {
     pub limit: usize,
 }
 
+/// The function that records belong to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Owner {
+    /// Its account.
+    pub account: String,
+    /// Its ARN.
+    pub function: String,
+}
+
 /// How much may be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
@@ -162,6 +171,9 @@ pub trait Records: Send + Sync + 'static {
 
     /// Records, without their answers.
     async fn list(&self, query: Query) -> Result<Vec<Record>, Error>;
+
+    /// Whose records there are, each function once: in the order of `(account, function)`, those behind `after`, at most `limit`.
+    async fn owners(&self, after: Option<Owner>, limit: usize) -> Result<Vec<Owner>, Error>;
 
     /// Forgets records, whatever their state; returns how many there were.
     async fn forget(&self, ids: Vec<RecordId>) -> Result<u64, Error>;

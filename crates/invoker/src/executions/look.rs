@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use lambent_model::idempotency::{Dependency, Mode, Resource};
 use lambent_model::{AccountId, FunctionArn, FunctionRef, Qualifier, Version};
-use lambent_store::records::{Query, Record, RecordId};
+use lambent_store::records::{Owner, Query, Record, RecordId};
 use serde::Serialize;
 
 use super::Executions;
@@ -164,6 +164,33 @@ impl Executions {
             }
             dropped += self.forget(ids).await?;
         }
+    }
+
+    /// Forgets all records of functions that are no more; returns how many there were. For the start, before anything is
+    /// served: a process may end between the deletion of a function and that of its records, and a function of the same name
+    /// must not find them.
+    pub async fn sweep(&self) -> Result<u64, Error> {
+        let (mut dropped, mut after) = (0, None);
+        loop {
+            let owners = self.records.owners(after, PAGE).await?;
+            let Some(last) = owners.last() else { return Ok(dropped) };
+            after = Some(last.clone());
+            for Owner { account, function } in owners.into_iter().filter(|owner| self.is_gone(owner)) {
+                if let Ok(account) = account.parse() {
+                    dropped += self.purge(&account, function).await?;
+                }
+            }
+        }
+    }
+
+    /// What cannot be read names no function that can be known to be gone.
+    fn is_gone(&self, owner: &Owner) -> bool {
+        let (Ok(account), Ok(named)) = (owner.account.parse(), owner.function.parse::<FunctionRef>()) else {
+            return false;
+        };
+        let arn = named.resolve(&account, &Default::default());
+        arn.to_string() == owner.function
+            && matches!(self.directory.resolve(&arn, None), Err(lambent_registry::Error::ResourceNotFound(_)))
     }
 
     async fn forget(&self, ids: Vec<RecordId>) -> Result<u64, Error> {

@@ -29,6 +29,8 @@ struct World {
     looks: AtomicU64,
     /// A run takes one and puts it back: without any, runs wait.
     gate: Semaphore,
+    /// A function that was deleted.
+    gone: Mutex<Option<FunctionArn>>,
     fails: Mutex<bool>,
     refuses: Mutex<bool>,
 }
@@ -40,7 +42,10 @@ impl Clock for World {
 }
 
 impl Directory for World {
-    fn resolve(&self, _: &FunctionArn, _: Option<&Qualifier>) -> Result<Resolved, lambent_registry::Error> {
+    fn resolve(&self, arn: &FunctionArn, _: Option<&Qualifier>) -> Result<Resolved, lambent_registry::Error> {
+        if self.gone.lock().unwrap().as_ref() == Some(arn) {
+            return Err(lambent_registry::Error::ResourceNotFound(arn.to_string()));
+        }
         Ok(self.resolved.lock().unwrap().clone())
     }
 
@@ -141,6 +146,7 @@ impl Bench {
             runs: AtomicU64::new(0),
             looks: AtomicU64::new(0),
             gate: Semaphore::new(1000),
+            gone: Mutex::default(),
             fails: Mutex::new(false),
             refuses: Mutex::new(false),
         });
@@ -395,6 +401,33 @@ async fn why_says_what_changed_and_drop_forgets() {
     assert_eq!(bench.executions.list(&account, Filter::default()).await.unwrap().len(), 1);
     let arn = bench.world.resolved.lock().unwrap().version.arn.to_string();
     assert_eq!(bench.executions.purge(&account, arn).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn what_belongs_to_no_function_is_swept_at_the_start() {
+    let mut bench = Bench::new(json!({"mode": "key", "key": "$"}));
+    let one = bench.world.resolved.lock().unwrap().version.arn.clone();
+    let two = FunctionArn { name: "two".parse().unwrap(), ..one.clone() };
+    bench.ask("1", None).await.unwrap();
+    let done = bench.records.list(Query { limit: 1, ..Query::default() }).await.unwrap().remove(0);
+    // As a process leaves it that ends after the function's deletion, before that of its records.
+    *bench.world.gone.lock().unwrap() = Some(two.clone());
+    for (key, function) in [("a", two.to_string()), ("b", two.to_string()), ("c", "no ARN".to_owned())] {
+        let (account, meta) = (two.account.to_string(), done.meta.clone());
+        let new = NewRecord { key: key.to_owned(), account, function, expires: done.expires, meta };
+        match key {
+            "a" => drop(bench.records.begin(new, done.started).await.unwrap()),
+            _ => drop(bench.records.put(new, Bytes::new(), done.started, done.started).await.unwrap()),
+        }
+    }
+    bench.restart();
+    assert_eq!(bench.executions.sweep().await.unwrap(), 2);
+    let left = bench.records.list(Query { limit: 9, ..Query::default() }).await.unwrap();
+    assert_eq!(left.iter().map(|record| record.function.as_str()).collect::<Vec<_>>(), [&*one.to_string(), "no ARN"]);
+    assert!(bench.is_reused("1").await);
+    *bench.world.gone.lock().unwrap() = Some(one);
+    assert_eq!(bench.executions.sweep().await.unwrap(), 1);
+    assert_eq!(bench.executions.sweep().await.unwrap(), 0);
 }
 
 /// One step of a history.

@@ -94,6 +94,20 @@ impl Node {
         let limits = Concurrency { account: config.fleet.concurrency };
         let busy_poll = busy_poll(config);
         let invoker = Invoker::new(registry.clone(), fleet.clone(), limits, busy_poll.clone(), clock.clone(), seed());
+        let inspector = Inspector::new(execution_options(config), code_source(config, env));
+        let executions = Executions::start(
+            store.records.clone(),
+            registry.clone(),
+            Arc::new(inspector.context("cannot start what looks at dependencies")?),
+            clock.clone(),
+            execution_options(config).memory_bytes,
+        );
+        // Before events or requests can reach a function of the same name.
+        let swept = executions.sweep().await.context("cannot sweep execution records")?;
+        if swept > 0 {
+            tracing::info!(records = swept, "deleted execution records of functions that are no more");
+        }
+        invoker.keep_executions(executions.clone());
         let (catalog, queue) = (store.catalog.clone(), store.events.clone());
         let schedules = Schedules::open(catalog, queue, clock.clone(), config.region.clone());
         let schedules = schedules.await.context("cannot read the schedules")?;
@@ -106,15 +120,6 @@ impl Node {
             event_options(config, env),
         );
         let events = events.context("cannot start what runs events")?;
-        let inspector = Inspector::new(execution_options(config), code_source(config, env));
-        let executions = Executions::start(
-            store.records.clone(),
-            registry.clone(),
-            Arc::new(inspector.context("cannot start what looks at dependencies")?),
-            clock.clone(),
-            execution_options(config).memory_bytes,
-        );
-        invoker.keep_executions(executions.clone());
         let home = Home {
             endpoint: Some(endpoint.clone()),
             region: Some(config.region.to_string()),

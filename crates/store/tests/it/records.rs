@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use lambent_store::Error;
-use lambent_store::records::{Begun, Bounds, NewRecord, Outcome, Query, RecordId, Turn};
+use lambent_store::records::{Begun, Bounds, NewRecord, Outcome, Owner, Query, RecordId, Turn};
 
 use crate::{Backend, each_backend};
 
@@ -18,6 +18,7 @@ each_backend!(
     bytes_are_bounded_as_well,
     expired_records_are_deleted_and_their_room_is_free,
     records_are_listed_by_owner_in_pages,
+    owners_are_listed_once_each_in_pages,
     usage_is_what_is_kept_also_after_reopening,
 );
 
@@ -200,6 +201,22 @@ async fn records_are_listed_by_owner_in_pages<B: Backend>() {
     assert_eq!(records.forget(ids.clone()).await.unwrap(), 2);
     assert_eq!(records.forget(ids).await.unwrap(), 0);
     assert_eq!(list(None, None, None, 10).await.0, "cd");
+}
+
+async fn owners_are_listed_once_each_in_pages<B: Backend>() {
+    let dir = tempfile::tempdir().unwrap();
+    let records = B::open(dir.path()).records;
+    assert_eq!(records.owners(None, 9).await.unwrap(), []);
+    let owner = |account: &str, function: &str| Owner { account: account.to_owned(), function: function.to_owned() };
+    let all = [owner("1", "b"), owner("1", "c"), owner("2", "a")];
+    for (number, Owner { account, function }) in all.iter().rev().chain(&all).cloned().enumerate() {
+        let record = NewRecord { account, function, ..new(&number.to_string()) };
+        records.put(record, Bytes::new(), at(0), at(0)).await.unwrap();
+    }
+    assert_eq!(records.owners(None, 9).await.unwrap(), all);
+    assert_eq!(records.owners(None, 2).await.unwrap(), all[..2]);
+    assert_eq!(records.owners(Some(all[1].clone()), 2).await.unwrap(), all[2..]);
+    assert_eq!(records.owners(Some(all[2].clone()), 2).await.unwrap(), []);
 }
 
 async fn usage_is_what_is_kept_also_after_reopening<B: Backend>() {

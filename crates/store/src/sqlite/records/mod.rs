@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::writer::{Writer, stopped};
 use super::{Durability, sql};
 use crate::Error;
-use crate::records::{self, Begun, Bounds, NewRecord, Outcome, Query, Record, RecordId, Turn, Usage};
+use crate::records::{self, Begun, Bounds, NewRecord, Outcome, Owner, Query, Record, RecordId, Turn, Usage};
 use write::Keeper;
 
 const SCHEMA: u32 = 1;
@@ -124,6 +124,10 @@ impl records::Records for Records {
 
     async fn list(&self, query: Query) -> Result<Vec<Record>, Error> {
         self.read(move |db| read::list(db, &query)).await
+    }
+
+    async fn owners(&self, after: Option<Owner>, limit: usize) -> Result<Vec<Owner>, Error> {
+        self.read(move |db| read::owners(db, &after.unwrap_or_default(), limit)).await
     }
 
     async fn forget(&self, ids: Vec<RecordId>) -> Result<u64, Error> {

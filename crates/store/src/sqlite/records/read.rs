@@ -5,7 +5,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::time;
-use crate::records::{Query, Record, RecordId};
+use crate::records::{Owner, Query, Record, RecordId};
 
 const COLUMNS: &str = "id, turn, key, account, function, started, finished, expires, meta, coalesce(length(answer), 0)";
 
@@ -63,4 +63,20 @@ pub(super) fn list(db: &Connection, query: &Query) -> rusqlite::Result<Vec<Recor
     values.push(Value::Integer(i64::try_from(query.limit).unwrap_or(i64::MAX)));
     let text = format!("SELECT {COLUMNS} FROM record WHERE TRUE{conditions} ORDER BY id LIMIT ?{}", values.len());
     db.prepare_cached(&text)?.query_map(params_from_iter(values), record)?.collect()
+}
+
+/// From the index alone, one step for each function however many records it has.
+pub(super) fn owners(db: &Connection, after: &Owner, limit: usize) -> rusqlite::Result<Vec<Owner>> {
+    let mut next = db.prepare_cached(
+        "SELECT account, function FROM record WHERE (account, function) > (?1, ?2) ORDER BY account, function LIMIT 1",
+    )?;
+    let mut owners: Vec<Owner> = Vec::new();
+    while owners.len() < limit {
+        let Owner { account, function } = owners.last().unwrap_or(after);
+        let found =
+            next.query_row((account, function), |row| Ok(Owner { account: row.get(0)?, function: row.get(1)? }));
+        let Some(owner) = found.optional()? else { break };
+        owners.push(owner);
+    }
+    Ok(owners)
 }
