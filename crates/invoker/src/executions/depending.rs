@@ -104,8 +104,10 @@ impl Executions {
             match self.flights.join(key, "") {
                 Joined::Follow(follow) => match follow.landed().await {
                     // It is the run of this very request, and only the next one may find what has changed since.
-                    Some(done) if done.id.is_none() => return Ok(self.reused(&done, &asked)),
-                    // On record: a look decides. Or nothing came of it: the next round leads, or follows another.
+                    Some(done) if done.id.is_none() && (done.meta.is_error || done.meta.is_checked()) => {
+                        return Ok(self.reused(&done, &asked));
+                    }
+                    // On record: a look decides. Unchecked: so does one. Or nothing came of it: the next round leads, or follows another.
                     Some(_) | None => {}
                 },
                 Joined::Lead(lead) => {
@@ -183,6 +185,9 @@ impl Executions {
         if done.meta.is_error && !setting.reuse_errors {
             return Ok(done);
         }
+        if !done.meta.is_checked() && self.may_count_again(&key, &done.meta).await {
+            return Ok(done);
+        }
         let expires = self.until(finished, &setting);
         let new = NewRecord {
             key: hex::encode(key),
@@ -201,6 +206,24 @@ impl Executions {
             Err(error) => {
                 tracing::warn!(%error, "cannot keep what an execution returned");
                 Ok(done)
+            }
+        }
+    }
+
+    /// Whether the record of `key` counts again once its dependencies can be looked at and are as they were. One of a run with `meta`,
+    /// which never counts beyond the freshness bound, must not take its place.
+    async fn may_count_again(&self, key: &Key, meta: &Meta) -> bool {
+        let is_good = |kept: &Meta| {
+            kept.is_checked()
+                && kept.generation == meta.generation
+                && kept.dependencies.keys().eq(meta.dependencies.keys())
+        };
+        match self.candidate(key).await {
+            Ok(found) => found.is_some_and(|(kept, _)| is_good(&kept.meta)),
+            // It ran; what matters is that nothing good is lost.
+            Err(error) => {
+                tracing::warn!(%error, "cannot tell whether an execution has a good record");
+                true
             }
         }
     }

@@ -55,6 +55,11 @@ impl Meta {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 
+    /// Whether the state of each dependency is known.
+    pub fn is_checked(&self) -> bool {
+        self.dependencies.values().all(Option::is_some)
+    }
+
     /// None where a later release wrote it, or it is damaged: then the record is as if it were not there.
     pub fn read(record: &Record) -> Option<Self> {
         match serde_json::from_slice(&record.meta) {

@@ -362,8 +362,36 @@ async fn an_answer_counts_until_something_changes() {
     bench.world.set("https://h/x", None);
     assert!(!bench.is_reused(payload).await, "it cannot be told");
     bench.world.set("https://h/x", Some("2"));
-    assert!(!bench.is_reused(payload).await, "it could not be told before the run");
+    assert!(bench.is_reused(payload).await, "it is as it was recorded when it could be told");
+    bench.world.set("https://h/x", Some("3"));
+    assert!(!bench.is_reused(payload).await);
     assert!(bench.is_reused(payload).await);
+}
+
+#[tokio::test]
+async fn an_unchecked_run_takes_no_good_records_place() {
+    let mut bench = Bench::new(json!({"mode": "dependencies", "on": ["https://h/a"]}));
+    bench.world.set("https://h/a", None);
+    let (_, Execution::Ran { record: Some(unchecked) }) = bench.ask("1", None).await.unwrap() else { panic!() };
+    let why = bench.executions.why(&Default::default(), unchecked.0).await.unwrap().unwrap();
+    assert!(!why.is_reusable, "kept, so that people see why it is not used");
+    bench.world.set("https://h/a", Some("1"));
+    let (_, Execution::Ran { record: Some(good) }) = bench.ask("1", None).await.unwrap() else { panic!() };
+    bench.world.set("https://h/a", None);
+    let together = tokio::join!(bench.ask("1", None), bench.ask("1", None));
+    for (_, execution) in [together.0.unwrap(), together.1.unwrap()] {
+        assert_eq!(execution, Execution::Ran { record: None }, "who waited cannot tell either and runs");
+    }
+    bench.world.set("https://h/a", Some("1"));
+    for _ in 0..2 {
+        let reused = bench.ask("1", None).await.unwrap().1;
+        assert_eq!(reused, Execution::Reused { record: Some(good), age: Duration::ZERO });
+        bench.restart();
+    }
+    bench.world.deploy();
+    bench.world.set("https://h/a", None);
+    let ran = bench.ask("1", None).await.unwrap().1;
+    assert!(matches!(ran, Execution::Ran { record: Some(_) }), "the good one is of other code");
 }
 
 #[tokio::test]
