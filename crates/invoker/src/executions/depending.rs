@@ -19,6 +19,7 @@ use super::digest::{self, Key};
 use super::flight::{Joined, Lead};
 use super::inspect::{State, Unknown};
 use super::keyed::input;
+use super::looks::Turn;
 use super::record::{Kept, Meta};
 use super::{Done, Executions, Request, Run, buffered, whole};
 use crate::Error;
@@ -33,8 +34,8 @@ pub(super) type Wanted = BTreeMap<String, Option<Resource>>;
 pub(super) type States = BTreeMap<String, Result<State, Unknown>>;
 
 /// States, and when they were.
-struct Seen {
-    states: States,
+pub(super) struct Seen {
+    pub states: States,
     at: Timestamp,
 }
 
@@ -81,6 +82,7 @@ fn is_as_it_was(meta: &Meta, states: &States) -> bool {
 
 impl Executions {
     pub(super) async fn depending(self: &Arc<Self>, runner: Arc<dyn Run>, request: Request) -> Result<Answer, Error> {
+        let came = self.looks.come();
         let Sense { key, wanted } = sense(&request);
         let (asked, fresh) = (request.asked(), SignedDuration::from_millis(request.setting.fresh_ms.into()));
         let version = request.resolved.version.clone();
@@ -92,7 +94,7 @@ impl Executions {
                 let now = self.clock.now();
                 let is_fresh = wanted.is_empty() || (looked <= now && now.duration_since(looked) < fresh);
                 if !is_fresh {
-                    seen = Some(self.look(&version.arn, &wanted).await);
+                    seen = Some(self.look(&version.arn, &wanted, came).await);
                 }
                 if is_fresh || seen.as_ref().is_some_and(|seen| is_as_it_was(&kept.meta, &seen.states)) {
                     if let Some(Seen { at, .. }) = seen {
@@ -111,11 +113,11 @@ impl Executions {
                     Some(_) | None => {}
                 },
                 Joined::Lead(lead) => {
-                    return self.lead_depending(Some(lead), runner, request, (key, wanted), seen).await;
+                    return self.lead_depending(Some(lead), runner, request, (key, wanted), (came, seen)).await;
                 }
             }
         }
-        self.lead_depending(None, runner, request, (key, wanted), None).await
+        self.lead_depending(None, runner, request, (key, wanted), (came, None)).await
     }
 
     async fn lead_depending(
@@ -124,12 +126,12 @@ impl Executions {
         runner: Arc<dyn Run>,
         request: Request,
         (key, wanted): (Key, Wanted),
-        seen: Option<Seen>,
+        (came, seen): (Turn, Option<Seen>),
     ) -> Result<Answer, Error> {
         let executions = self.clone();
         let task = self.tasks.spawn(async move {
             let asked = request.asked();
-            let done = Arc::new(executions.run_depending(runner, request, (key, wanted), seen).await?);
+            let done = Arc::new(executions.run_depending(runner, request, (key, wanted), (came, seen)).await?);
             if let Some(lead) = lead {
                 lead.land(done.clone());
             }
@@ -156,13 +158,13 @@ impl Executions {
         runner: Arc<dyn Run>,
         request: Request,
         (key, wanted): (Key, Wanted),
-        seen: Option<Seen>,
+        (came, seen): (Turn, Option<Seen>),
     ) -> Result<Done, Error> {
         let Request { resolved, invocation, setting } = request;
         let version = resolved.version.clone();
         let seen = match seen {
             Some(seen) => seen,
-            None => self.look(&version.arn, &wanted).await,
+            None => self.look(&version.arn, &wanted, came).await,
         };
         let (request_id, payload) = (invocation.request_id, hex::encode(digest::of([&invocation.payload[..]])));
         let started = self.clock.now();
@@ -228,13 +230,9 @@ impl Executions {
         }
     }
 
-    /// What all of these are now, looked at side by side. The time is that of the first look.
-    async fn look(&self, of: &FunctionArn, wanted: &Wanted) -> Seen {
-        let at = self.clock.now();
-        Seen { states: self.states(of, wanted).await, at }
-    }
-
-    pub(super) async fn states(&self, of: &FunctionArn, wanted: &Wanted) -> States {
+    /// What all of these are, looked at side by side since `came`. The time is that of the first look.
+    pub(super) async fn look(&self, of: &FunctionArn, wanted: &Wanted, came: Turn) -> Seen {
+        let mut at = self.clock.now();
         let mut states = States::new();
         let mut looks = JoinSet::new();
         for (name, resource) in wanted {
@@ -260,22 +258,24 @@ impl Executions {
                     );
                 }
                 Some(resource) => {
-                    let (name, resource, inspector) = (name.clone(), resource.clone(), self.inspector.clone());
+                    let (name, resource, waiting) =
+                        (name.clone(), resource.clone(), self.looks.wait(&resource.to_string()));
                     looks.spawn(async move {
-                        let state = inspector.state(&resource).await;
-                        (name, state)
+                        let look = waiting.look(&resource, came).await;
+                        (name, look)
                     });
                 }
             }
         }
         while let Some(looked) = looks.join_next().await {
-            if let Ok((name, state)) = looked {
-                if state.is_err() {
+            if let Ok((name, look)) = looked {
+                at = at.min(look.at);
+                if look.state.is_err() {
                     metrics::counter!("lambent_executions_unchecked_total").increment(1);
                 }
-                states.insert(name, state);
+                states.insert(name, look.state);
             }
         }
-        states
+        Seen { states, at }
     }
 }

@@ -220,7 +220,7 @@ impl Executions {
 
     async fn others(&self, arn: &FunctionArn, meta: &Meta) -> Vec<Difference> {
         let wanted: Wanted = meta.dependencies.keys().map(|name| (name.clone(), resource(name))).collect();
-        let mut states = self.states(arn, &wanted).await;
+        let mut states = self.look(arn, &wanted, self.looks.come()).await.states;
         let each = meta.dependencies.iter().map(|(name, recorded)| {
             let (current, problem) = match states.remove(name) {
                 Some(Ok(state)) => (Some(state), None),

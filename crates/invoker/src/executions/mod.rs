@@ -19,6 +19,7 @@ mod hot;
 mod inspect;
 mod keyed;
 mod look;
+mod looks;
 mod record;
 #[cfg(test)]
 mod tests;
@@ -43,6 +44,7 @@ use crate::invoke::{Answer, Invocation};
 use crate::{Directory, Error, Mode as AnswerMode};
 use flight::Flights;
 use hot::Hot;
+use looks::Looks;
 use record::{Kept, Meta};
 
 pub use inspect::{Inspect, Inspector, State, Unknown};
@@ -130,7 +132,7 @@ pub trait Run: Send + Sync + 'static {
 pub struct Executions {
     records: Arc<dyn Records>,
     directory: Arc<dyn Directory>,
-    inspector: Arc<dyn Inspect>,
+    looks: Arc<Looks>,
     clock: Arc<dyn Clock>,
     hot: Hot,
     flights: Flights,
@@ -161,7 +163,7 @@ impl Executions {
         let executions = Arc::new(Self {
             records,
             directory,
-            inspector,
+            looks: Arc::new(Looks::new(inspector, clock.clone())),
             clock,
             hot: Hot::new(memory_bytes),
             flights: Flights::default(),

@@ -27,6 +27,8 @@ struct World {
     outside: Mutex<HashMap<String, Option<String>>>,
     runs: AtomicU64,
     looks: AtomicU64,
+    /// As `gate`, for looks.
+    sight: Semaphore,
     /// A run takes one and puts it back: without any, runs wait.
     gate: Semaphore,
     /// A function that was deleted.
@@ -62,9 +64,11 @@ impl Directory for World {
 impl Inspect for World {
     async fn state(&self, resource: &Resource) -> Result<State, Unknown> {
         self.looks.fetch_add(1, Ordering::Relaxed);
-        match self.outside.lock().unwrap().get(&resource.to_string()) {
+        let found = self.outside.lock().unwrap().get(&resource.to_string()).cloned();
+        let _pass = self.sight.acquire().await.unwrap();
+        match found {
             None => Ok(State::Absent),
-            Some(Some(etag)) => Ok(State::Etag(etag.clone())),
+            Some(Some(etag)) => Ok(State::Etag(etag)),
             Some(None) => Err(Unknown("it does not answer".to_owned())),
         }
     }
@@ -119,6 +123,10 @@ impl World {
         resolved.version = Arc::new(FunctionVersion { generation, ..FunctionVersion::clone(&resolved.version) });
     }
 
+    fn looks(&self) -> u64 {
+        self.looks.load(Ordering::Relaxed)
+    }
+
     fn runs(&self) -> u64 {
         self.runs.load(Ordering::Relaxed)
     }
@@ -145,6 +153,7 @@ impl Bench {
             outside: Mutex::default(),
             runs: AtomicU64::new(0),
             looks: AtomicU64::new(0),
+            sight: Semaphore::new(1000),
             gate: Semaphore::new(1000),
             gone: Mutex::default(),
             fails: Mutex::new(false),
@@ -168,6 +177,11 @@ impl Bench {
         Ok((String::from_utf8(body.to_vec()).unwrap(), execution))
     }
 
+    fn spawn(self: &Arc<Self>) -> tokio::task::JoinHandle<Execution> {
+        let bench = self.clone();
+        tokio::spawn(async move { bench.ask("1", None).await.unwrap().1 })
+    }
+
     async fn is_reused(&self, payload: &str) -> bool {
         matches!(self.ask(payload, None).await.unwrap().1, Execution::Reused { .. })
     }
@@ -175,6 +189,12 @@ impl Bench {
 
 fn executions(records: &Arc<dyn Records>, world: &Arc<World>, memory_bytes: usize) -> Arc<Executions> {
     Executions::start(records.clone(), world.clone(), world.clone(), world.clone(), memory_bytes)
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        tokio::task::yield_now().await;
+    }
 }
 
 fn by_key(key: &str) -> Option<Ask> {
@@ -366,6 +386,52 @@ async fn an_answer_counts_until_something_changes() {
     bench.world.set("https://h/x", Some("3"));
     assert!(!bench.is_reused(payload).await);
     assert!(bench.is_reused(payload).await);
+}
+
+#[tokio::test]
+async fn those_who_come_at_the_same_time_share_looks() {
+    for is_on_record in [false, true] {
+        let bench = Arc::new(Bench::new(json!({"mode": "dependencies", "on": ["https://h/a"]})));
+        bench.world.gate.forget_permits(1000);
+        let first = bench.spawn();
+        until(|| bench.world.runs() == 1).await;
+        if is_on_record {
+            bench.world.gate.add_permits(1000);
+            first.await.unwrap();
+        }
+        bench.world.sight.forget_permits(1000);
+        let before = bench.world.looks();
+        let asked: Vec<_> = (0..10).map(|_| bench.spawn()).collect();
+        // All have come: on one thread they had their turn before this has it again.
+        tokio::task::yield_now().await;
+        bench.world.gate.add_permits(1000);
+        until(|| bench.world.looks() > before).await;
+        bench.world.sight.add_permits(1000);
+        for task in asked {
+            assert!(matches!(task.await.unwrap(), Execution::Reused { .. }));
+        }
+        let looks = bench.world.looks() - before;
+        assert_eq!(bench.executions.looks.going(), 0);
+        assert!(looks <= 2, "one, and one for those who came during it: {looks}");
+        assert_eq!(bench.world.runs(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_look_says_nothing_to_those_who_came_after_it_began() {
+    let bench = Arc::new(Bench::new(json!({"mode": "dependencies", "on": ["https://h/a"]})));
+    bench.world.set("https://h/a", Some("1"));
+    bench.ask("1", None).await.unwrap();
+    bench.world.sight.forget_permits(1000);
+    let before = bench.world.looks();
+    let early = bench.spawn();
+    until(|| bench.world.looks() > before).await;
+    bench.world.set("https://h/a", Some("2"));
+    let late = bench.spawn();
+    tokio::task::yield_now().await;
+    bench.world.sight.add_permits(1000);
+    assert!(matches!(early.await.unwrap(), Execution::Reused { .. }));
+    assert!(matches!(late.await.unwrap(), Execution::Ran { .. }), "the change came before it");
 }
 
 #[tokio::test]
