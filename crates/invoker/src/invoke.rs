@@ -168,7 +168,10 @@ impl Invoker {
         if (resolved.idempotency.is_some() || invocation.idempotency.is_some())
             && let (Some(executions), Some(me)) = (self.executions.get(), self.me.upgrade())
         {
-            return executions.invoke(me, resolved, invocation).await;
+            let answer = executions.invoke(me, resolved, invocation).await;
+            // An answer on record is there at once, and the caller's next call comes as soon as after one that ran.
+            self.busy_poll.expect(self.running());
+            return answer;
         }
         self.run_here(resolved, invocation).await
     }

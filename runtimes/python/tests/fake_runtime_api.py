@@ -48,7 +48,7 @@ class FakeRuntimeApi:
         self._events = queue.Queue()
         self.outcomes = queue.Queue()
         self.polls = queue.Queue()
-        # Held from an answer to its outcome: a runtime that ends because of the one must not be heard of before the other.
+        # Held from an answer to its outcome: a runtime that ends because of the one is not heard of before the other.
         self.answering = threading.Lock()
         handler = type("Handler", (_Handler,), {"api": self})
         self._server = _Server(("127.0.0.1", 0), handler)
