@@ -88,9 +88,9 @@ impl Executions {
         let version = request.resolved.version.clone();
         for _ in 0..ROUNDS {
             let mut seen = None;
-            if let Some((kept, looked)) =
-                self.candidate(&key).await?.filter(|(kept, _)| is_of(&kept.meta, &version, &wanted))
-            {
+            let found = self.candidate(&key).await?;
+            let before = found.as_ref().map(|(kept, _)| kept.id);
+            if let Some((kept, looked)) = found.filter(|(kept, _)| is_of(&kept.meta, &version, &wanted)) {
                 let now = self.clock.now();
                 let is_fresh = wanted.is_empty() || (looked <= now && now.duration_since(looked) < fresh);
                 if !is_fresh {
@@ -112,6 +112,8 @@ impl Executions {
                     // On record: a look decides. Unchecked: so does one. Or nothing came of it: the next round leads, or follows another.
                     Some(_) | None => {}
                 },
+                // Another's run has landed since the record was looked for: that is for the next round to judge.
+                Joined::Lead(_) if self.hot.get(&key, self.clock.now()).map(|(kept, _)| kept.id) > before => {}
                 Joined::Lead(lead) => {
                     return self.lead_depending(Some(lead), runner, request, (key, wanted), (came, seen)).await;
                 }
