@@ -25,9 +25,10 @@ def handler(event, context):
     return {"container": ME, "calls": len(seen)}
 """
 
-# As a model server does: as many models as fit, the least recently used goes first. Loading writes every page, as reading a file would.
+# As a model server does: as many models as fit, the least recently used goes first. Loading writes every page, as reading a file would, and
+# takes its time: a call waits for its value's container as long as a hit saves, also on a machine that has other things to do.
 MODELS = """
-import collections
+import collections, time
 models = collections.OrderedDict()
 def handler(event, context):
     key, size, most = event["key"], event["mib"] << 20, event["most"]
@@ -41,6 +42,7 @@ def handler(event, context):
         for at in range(0, size, 4096):
             model[at] = 1
         models[key] = model
+        time.sleep(0.1)
     return {"hit": hit, "value": models[key][0]}
 """
 KEYS, CONTAINERS, THREADS = 100, 10, 10
