@@ -21,6 +21,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("python/_lambent/snapshot.py", include_str!("python/_lambent/snapshot.py")),
     ("python/_lambent/template.py", include_str!("python/_lambent/template.py")),
     ("python/_lambent/waiting.py", include_str!("python/_lambent/waiting.py")),
+    ("python/lambent/__init__.py", include_str!("python/lambent/__init__.py")),
     ("python/snapshot_restore_py/__init__.py", include_str!("python/snapshot_restore_py/__init__.py")),
     ("node/bootstrap.cjs", include_str!("node/bootstrap.cjs")),
     ("node/lambent/buffered.cjs", include_str!("node/lambent/buffered.cjs")),
@@ -37,4 +38,5 @@ pub const FILES: &[(&str, &str)] = &[
     ("node/lambent/store.cjs", include_str!("node/lambent/store.cjs")),
     ("node/lambent/streaming.cjs", include_str!("node/lambent/streaming.cjs")),
     ("node/lambent/waiting.cjs", include_str!("node/lambent/waiting.cjs")),
+    ("node/modules/lambent/index.js", include_str!("node/modules/lambent/index.js")),
 ];

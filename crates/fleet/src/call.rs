@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lambent_model::RequestId;
-use lambent_runtime_api::{Body, ResponseMode};
+use lambent_runtime_api::{Body, ResponseMode, Seat};
 use tokio::sync::oneshot;
 
 use crate::affinity::{Outcome, Value};
@@ -50,18 +50,31 @@ pub struct Call {
 }
 
 /// Whatever the caller holds while the call runs. The fleet only drops it.
-pub struct Permit(Box<dyn std::any::Any + Send>);
+pub struct Permit {
+    #[allow(dead_code, reason = "its drop is what counts")]
+    held: Box<dyn std::any::Any + Send>,
+    seat: Option<Arc<dyn Seat>>,
+}
 
 impl Permit {
     /// Wraps what is to be dropped.
     pub fn holding(held: impl std::any::Any + Send) -> Self {
-        Self(Box::new(held))
+        Self { held: Box::new(held), seat: None }
+    }
+
+    /// The same, of an invocation that has a seat.
+    pub fn seated(held: impl std::any::Any + Send, seat: Arc<dyn Seat>) -> Self {
+        Self { held: Box::new(held), seat: Some(seat) }
+    }
+
+    pub(crate) fn seat(&self) -> Option<Arc<dyn Seat>> {
+        self.seat.clone()
     }
 }
 
 impl std::fmt::Debug for Permit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(_held) = self;
+        let Self { held: _, seat: _ } = self;
         f.write_str("Permit")
     }
 }

@@ -83,7 +83,8 @@ fn defaults(runtime: &Runtime) -> Vec<(&'static str, String)> {
         ("AWS_XRAY_CONTEXT_MISSING", "LOG_ERROR".to_owned()),
     ];
     if let Runtime::Node { major } = runtime {
-        all.push(("NODE_PATH", format!("/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules:/var/task")));
+        let layers = format!("/opt/nodejs/node{major}/node_modules:/opt/nodejs/node_modules");
+        all.push(("NODE_PATH", format!("{layers}:{TASK}:{RUNTIME}/node/modules")));
     }
     all
 }

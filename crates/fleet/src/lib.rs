@@ -33,7 +33,9 @@ pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Runni
 pub use config::{FleetConfig, PoolConfig, WasmConfig};
 pub use error::{Error, PrepareError};
 pub use fleet::{ContainerStatus, ContainerUsage, Fleet, FleetStatus, KindStatus, WasmHostStatus};
-pub use lambent_runtime_api::{Body, Caller, Credentials, Identity, ResponseMode, Services, StreamError, Streamed};
+pub use lambent_runtime_api::{
+    Body, Caller, Credentials, Identity, ResponseMode, Seat, Services, StreamError, Streamed,
+};
 pub use provisioned::Provisioned;
 pub use snapshots::{SnapStart, SnapshotStatus};
 pub use stage::{Stage, Stages};

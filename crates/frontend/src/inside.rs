@@ -1,7 +1,7 @@
 //! The API as containers reach it: through the socket of the Runtime API that is in each of them, with short-lived credentials.
 //!
 //! It is the same API; only what a node tells without a signature (metrics, health, links to code) and the addresses for people
-//! (`/_lambent`) are not there.
+//! (`/_lambent`) are not there. Beside it is what only containers reach: calls that they start (`calls.rs`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,7 +48,9 @@ impl Services for Inside {
         }
     }
 
-    async fn answer(&self, _caller: Caller, request: Request<Incoming>) -> Streamed {
+    async fn answer(&self, caller: Caller, mut request: Request<Incoming>) -> Streamed {
+        // Calls belong to who starts them; a signed request says by itself who it is.
+        request.extensions_mut().insert(caller);
         let answered = self.router.clone().oneshot(request.map(Body::new)).await;
         let response = answered.unwrap_or_else(|never| match never {});
         response.map(|body| body.map_err(std::io::Error::other).boxed_unsync())

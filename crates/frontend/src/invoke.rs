@@ -115,7 +115,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
 }
 
 /// The event of an invocation; none is an empty one.
-fn payload(body: Bytes) -> Result<Bytes, Failure> {
+pub(crate) fn payload(body: Bytes) -> Result<Bytes, Failure> {
     let payload = if body.is_empty() { Bytes::from_static(b"{}") } else { body };
     payload::check(&payload).map_err(Failure::invalid_content)?;
     Ok(payload)
@@ -157,7 +157,7 @@ async fn event(
 }
 
 /// The function that a caller names, and the qualifier from whichever place has it.
-fn named(
+pub(crate) fn named(
     service: &Service,
     by: &Principal,
     name: &str,

@@ -10,6 +10,7 @@
 //! check.rs     the model's constraints, in AWS's words
 //! dispatch.rs  control-plane operations to the registry   | invoke.rs, stream.rs  invocations to the invoker
 //! inside.rs    the same for the SDKs in containers, behind the Runtime API's address
+//! calls.rs     beside it: calls that code in containers starts, and waits for
 //! events.rs    `/_lambent/events`: what people see of the queue of events, and do about it
 //! executions.rs  `/_lambent/executions`: answers that are kept and given again, and what decides about it
 //! respond.rs   the output where the model wants it        | failure.rs            what went wrong, as AWS says it
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod affinity;
+mod calls;
 mod check;
 mod dispatch;
 mod events;

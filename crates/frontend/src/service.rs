@@ -13,6 +13,7 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use lambent_invoker::calls::Calls;
 use lambent_model::affinity::Affinity;
 use lambent_model::{FunctionArn, Qualifier, RequestId, limits};
 use lambent_policy::document::{Decision, Request as PolicyRequest, Who};
@@ -25,7 +26,8 @@ use crate::invoke::Incoming;
 use crate::model::{LAMBDA, LOGS};
 use crate::route::{Match, ROUTES, SCHEDULER_ROUTES};
 use crate::{
-    Parts, affinity, check, dispatch, events, executions, invoke, logs, request as input, respond, scheduler, sts,
+    Parts, affinity, calls, check, dispatch, events, executions, invoke, logs, request as input, respond, scheduler,
+    sts,
 };
 
 /// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.
@@ -38,6 +40,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 /// The API and what it needs.
 pub(crate) struct Service {
     pub parts: Parts,
+    pub calls: Calls,
     code_requests: Semaphore,
     /// Live tail sessions that may begin.
     pub live_tails: Arc<Semaphore>,
@@ -46,11 +49,16 @@ pub(crate) struct Service {
 /// Everything on one port, and what containers reach.
 pub(crate) fn routers(parts: Parts) -> (Router, Router) {
     let service = Arc::new(Service {
+        calls: Calls::new(Arc::clone(&parts.invoker), Arc::clone(&parts.clock)),
         parts,
         code_requests: Semaphore::new(CODE_REQUESTS_AT_ONCE),
         live_tails: logs::tail::turns(),
     });
-    let inside = Router::new().fallback(answer).with_state(Arc::clone(&service));
+    let inside = Router::new()
+        .route("/lambent/2026-11-24/calls", get(calls::wait).post(calls::start))
+        .route("/lambent/2026-11-24/calls/{id}", get(calls::take).delete(calls::forget))
+        .fallback(answer)
+        .with_state(Arc::clone(&service));
     let all = Router::new()
         .route("/metrics", get(metrics))
         .route("/_lambent/health", get(|| async { "ok\n" }))

@@ -66,6 +66,38 @@ pub(crate) struct Permit {
     reserved: Option<FunctionArn>,
 }
 
+/// A place that was given back by somebody who comes back.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    admission: Arc<Admission>,
+    reserved: Option<FunctionArn>,
+}
+
+impl Permit {
+    /// Gives the place back for a while.
+    pub(crate) fn park(self) -> Parked {
+        // Dropping it is what gives it back.
+        Parked { admission: Arc::clone(&self.admission), reserved: self.reserved.clone() }
+    }
+}
+
+impl Parked {
+    /// Takes a place again, whether there is one or not.
+    pub(crate) fn back(self) -> Permit {
+        let Self { admission, reserved } = self;
+        match &reserved {
+            Some(function) => {
+                let mut running = admission.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+                *running.entry(function.clone()).or_default() += 1;
+            }
+            None => {
+                admission.unreserved.fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        Permit { admission, reserved }
+    }
+}
+
 impl Admission {
     pub(crate) fn new(limits: Concurrency) -> Arc<Self> {
         Arc::new(Self { limits, unreserved: AtomicU32::new(0), reserved: Mutex::default(), left: Notify::new() })
@@ -89,6 +121,22 @@ impl Admission {
             }
         };
         Ok(Permit { admission: Arc::clone(self), reserved })
+    }
+
+    /// Whether there is a place now.
+    pub(crate) fn has_room(&self, function: &FunctionArn, reservation: Option<u32>, reserved_total: u32) -> bool {
+        match reservation {
+            Some(limit) => {
+                let running = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+                running.get(function).copied().unwrap_or_default() < limit
+            }
+            None => self.unreserved.load(Ordering::Acquire) < self.limits.account.saturating_sub(reserved_total),
+        }
+    }
+
+    /// Ends when a place is given back.
+    pub(crate) fn place_left(&self) -> tokio::sync::futures::Notified<'_> {
+        self.left.notified()
     }
 
     fn enter_reserved(&self, function: &FunctionArn, limit: u32) -> Result<(), ThrottleReason> {

@@ -16,6 +16,7 @@ use tokio::sync::oneshot;
 
 use crate::admission::{Admission, Concurrency};
 use crate::busy_poll::BusyPoll;
+use crate::calls::{Books, Seat};
 use crate::choice::Choice;
 use crate::executions::{Ask, Execution, Executions, Run};
 use crate::{Error, affinity, trace};
@@ -134,6 +135,8 @@ pub struct Invoker {
     draining: AtomicBool,
     /// Set once, when a node is put together.
     executions: OnceLock<Arc<Executions>>,
+    /// What the calls hold that functions have started.
+    books: Arc<Books>,
     me: Weak<Self>,
 }
 
@@ -156,6 +159,7 @@ impl Invoker {
             clock,
             draining: AtomicBool::new(false),
             executions: OnceLock::new(),
+            books: Arc::default(),
             me: me.clone(),
         })
     }
@@ -248,6 +252,21 @@ impl Invoker {
         self.admission.running()
     }
 
+    /// Whether there is a place for an invocation now. What can never run is refused.
+    pub(crate) fn has_room(&self, invocation: &Invocation) -> Result<bool, Error> {
+        let resolved = self.resolve(invocation)?;
+        if resolved.reserved_concurrency == Some(0) {
+            self.admit(invocation, &resolved)?;
+        }
+        let reserved = self.directory.reserved_total();
+        Ok(self.admission.has_room(&invocation.function, resolved.reserved_concurrency, reserved))
+    }
+
+    /// Ends when an invocation gives its place back.
+    pub(crate) fn place_left(&self) -> tokio::sync::futures::Notified<'_> {
+        self.admission.place_left()
+    }
+
     fn resolve(&self, invocation: &Invocation) -> Result<Resolved, Error> {
         if self.draining.load(Ordering::Acquire) {
             return Err(Error::ShuttingDown);
@@ -281,6 +300,7 @@ impl Invoker {
         (mode, log_tail): (ResponseMode, LogTail),
         permit: crate::admission::Permit,
     ) -> Call {
+        let (seat, ticket) = Seat::of(permit, Arc::clone(&self.books));
         let trace = trace::header(invocation.trace, version.tracing, self.clock.now(), self.choice.trace());
         Call {
             request_id: invocation.request_id,
@@ -294,7 +314,7 @@ impl Invoker {
             received_at: invocation.received_at,
             mode,
             log_tail,
-            permit: Some(Permit::holding(permit)),
+            permit: Some(Permit::seated(ticket, seat)),
         }
     }
 }

@@ -8,6 +8,7 @@
 mod admission;
 pub mod affinity;
 mod busy_poll;
+pub mod calls;
 mod choice;
 mod error;
 pub mod events;

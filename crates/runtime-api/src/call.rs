@@ -61,6 +61,14 @@ pub struct Invoke {
     pub tenant: Option<String>,
     /// How the caller wants the response.
     pub mode: ResponseMode,
+    /// Where it sits, for the services that it asks.
+    pub seat: Option<Arc<dyn Seat>>,
+}
+
+/// The seat of a running invocation: whoever admitted it knows by it who asks for services.
+pub trait Seat: std::any::Any + Send + Sync + std::fmt::Debug {
+    /// How long it has waited for calls of its own.
+    fn waited(&self) -> std::time::Duration;
 }
 
 /// An invocation under way. A receiver that errs means that the Runtime API was dropped or shut down first.

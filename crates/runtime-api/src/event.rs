@@ -283,6 +283,9 @@ pub struct ReportMetrics {
     /// What of it is billed for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billed_restore_duration_ms: Option<u64>,
+    /// How long of its duration it waited for calls of its own, which is not billed for. Not AWS's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waited_duration_ms: Option<f64>,
 }
 
 /// A named part of an invocation's time.
@@ -387,6 +390,7 @@ mod tests {
                 init_duration_ms: Some(397.68),
                 restore_duration_ms: None,
                 billed_restore_duration_ms: None,
+                waited_duration_ms: None,
             },
             tracing: None,
         };

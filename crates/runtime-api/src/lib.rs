@@ -26,7 +26,7 @@ mod telemetry;
 
 pub use call::{
     Body, Connect, Done, ExtensionInfo, ExtensionKind, Identity, InFlight, Init, InitError, Invoke, Lifecycle,
-    Response, ResponseMode, ShutdownReason, StreamError,
+    Response, ResponseMode, Seat, ShutdownReason, StreamError,
 };
 pub use event::{
     InitMetrics, InitPhase, InitializationType, PlatformEvent, ReportMetrics, RestoreMetrics, RuntimeDoneMetrics, Span,

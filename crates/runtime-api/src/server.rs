@@ -97,10 +97,10 @@ async fn connection(stream: TokioIo<TcpStream>, core: Arc<Core>, large: Option<O
     }
 }
 
-/// Signed requests are for the services of the account, all others for this server.
+/// Signed requests are for the services of the account, and so are calls that code starts; all others are for this server.
 async fn either(core: &Arc<Core>, request: Request<Incoming>) -> Response<Either> {
     match &core.services {
-        Some(services) if is_signed(&request) => {
+        Some(services) if is_signed(&request) || is_of_calls(&request) => {
             let (caller, mut request) = (core.caller(), request);
             // SDKs pass it on where they know that they run in a function; for the others, and so that no chain can hide.
             let trace = caller.invoke.as_ref().and_then(|invoke| HeaderValue::try_from(invoke.trace.as_deref()?).ok());
@@ -111,6 +111,11 @@ async fn either(core: &Arc<Core>, request: Request<Incoming>) -> Response<Either
         }
         _ => route(core, request).await.map(Either::Own),
     }
+}
+
+fn is_of_calls(request: &Request<Incoming>) -> bool {
+    let below = request.uri().path().strip_prefix("/lambent/2026-11-24/calls");
+    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn is_signed(request: &Request<Incoming>) -> bool {

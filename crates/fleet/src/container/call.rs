@@ -7,12 +7,13 @@
 //!
 //! The caller's answer never waits for what comes after it: draining output, metering and reporting happen while the answer travels.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lambent_model::limits::SYNC_RESPONSE_BYTES;
 use lambent_runtime_api::{
-    InFlight, Invoke, PlatformEvent, ReportMetrics, Response, RuntimeDoneMetrics, Span, Status, StreamError,
+    InFlight, Invoke, PlatformEvent, ReportMetrics, Response, RuntimeDoneMetrics, Seat, Span, Status, StreamError,
     TraceContext,
 };
 use tokio::sync::oneshot;
@@ -39,6 +40,7 @@ struct Current {
     restore: Option<Duration>,
     began: Instant,
     permit: Option<Permit>,
+    seat: Option<Arc<dyn Seat>>,
     response: Option<oneshot::Sender<Result<FunctionResponse, Error>>>,
     finished: oneshot::Sender<Report>,
     breaker: Option<Breaker>,
@@ -85,7 +87,7 @@ impl Owner {
         began: Instant,
     ) -> Result<(), Why> {
         let Some(live) = &self.live else { return Err(self.lose(job, Error::Lost)) };
-        let api = std::sync::Arc::clone(&live.api);
+        let api = Arc::clone(&live.api);
         let span = info_span!(parent: &job.span, "run", container = %self.id, start = ?start);
         let (mut current, invoke) = self.begin(*job, start, init, began);
         let until = began + self.function.timeout;
@@ -118,6 +120,7 @@ impl Owner {
             self.log.keep_tail(call.log_tail == LogTail::Tail);
         }
         let start_latency = call.received_at.elapsed();
+        let seat = call.permit.as_ref().and_then(Permit::seat);
         let current = Current {
             request_id: call.request_id,
             trace: call.trace.clone(),
@@ -128,6 +131,7 @@ impl Owner {
             restore: self.restored.take(),
             began,
             permit: call.permit,
+            seat: seat.clone(),
             response: Some(response),
             finished,
             breaker: None,
@@ -153,6 +157,7 @@ impl Owner {
             trace: call.trace,
             tenant: call.tenant.as_deref().map(str::to_owned),
             mode: call.mode,
+            seat,
         };
         (current, invoke)
     }
@@ -290,7 +295,10 @@ impl Owner {
             Some(fault) => Some(fault.error_type().to_owned()),
             None => current.error_type.take(),
         };
-        let billed_millis = (end.duration + current.init.unwrap_or_default()).as_nanos().div_ceil(1_000_000);
+        // Whoever waits for calls of its own is not at work; it is said beside what is billed.
+        let waited = current.seat.take().map(|seat| seat.waited().min(end.duration)).filter(|waited| !waited.is_zero());
+        let worked = end.duration.saturating_sub(waited.unwrap_or_default());
+        let billed_millis = (worked + current.init.unwrap_or_default()).as_nanos().div_ceil(1_000_000);
         let billed = u64::try_from(billed_millis).unwrap_or(u64::MAX);
         let memory = self.memory.peak_mib(self.function.memory_mib);
         let (request_id, tracing) = (current.request_id, current.tracing());
@@ -311,12 +319,16 @@ impl Owner {
             init_duration_ms: current.init.map(millis),
             restore_duration_ms: current.restore.map(millis),
             billed_restore_duration_ms: current.restore.map(whole_millis),
+            waited_duration_ms: waited.map(millis),
         };
         let event = PlatformEvent::Report { request_id, status, error_type, metrics, tracing };
         let stages = self.fleet.config.report_stages.then_some(current.stages);
         self.say(&Platform::Report(event, stages));
         self.fleet.stages.record(current.start, &current.stages);
         self.meters.ended(current.outcome, end.duration);
+        if let Some(waited) = waited {
+            metrics::counter!("lambent_waited_milliseconds_total").increment(whole_millis(waited));
+        }
         if let Some(affinity) = current.affinity {
             let took = (current.outcome == Outcome::Success).then_some(end.duration);
             // What was not there before is stored now.

@@ -152,6 +152,9 @@ fn event_text(event: &PlatformEvent, stages: Option<&Stages>) -> Option<String> 
             if let (Some(restore), Some(billed)) = (metrics.restore_duration_ms, metrics.billed_restore_duration_ms) {
                 let _ = write!(line, "\tRestore Duration: {restore:.2} ms\tBilled Restore Duration: {billed} ms");
             }
+            if let Some(waited) = metrics.waited_duration_ms {
+                let _ = write!(line, "\tWaited Duration: {waited:.2} ms");
+            }
             // A handler that raised ended well as far as the platform is concerned.
             match status {
                 Status::Success => {}
@@ -238,6 +241,7 @@ mod tests {
                 init_duration_ms: Some(100.0),
                 restore_duration_ms: None,
                 billed_restore_duration_ms: None,
+                waited_duration_ms: None,
             },
             tracing: None,
         };
@@ -268,6 +272,7 @@ mod tests {
             init_duration_ms: None,
             restore_duration_ms: None,
             billed_restore_duration_ms: None,
+            waited_duration_ms: None,
         };
         let request_id = uuid::Uuid::nil().into();
         let event =

@@ -380,6 +380,7 @@ impl Running {
             init_duration_ms: init.map(millis),
             restore_duration_ms: None,
             billed_restore_duration_ms: None,
+            waited_duration_ms: None,
         };
         let (stages, event) =
             (self.caller.stages, PlatformEvent::Report { request_id, status, error_type, metrics, tracing });

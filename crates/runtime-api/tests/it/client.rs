@@ -100,6 +100,7 @@ pub fn invocation(payload: impl Into<Bytes>) -> Invoke {
         trace: None,
         tenant: None,
         mode: ResponseMode::Buffered,
+        seat: None,
     }
 }
 

@@ -114,6 +114,7 @@ fn report(request_id: RequestId) -> PlatformEvent {
         init_duration_ms: None,
         restore_duration_ms: None,
         billed_restore_duration_ms: None,
+        waited_duration_ms: None,
     };
     PlatformEvent::Report { request_id, status: Status::Success, error_type: None, metrics, tracing: None }
 }

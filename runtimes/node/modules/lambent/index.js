@@ -1,0 +1,169 @@
+'use strict';
+// Calls to other functions that run while this one goes on:
+//
+//     const call = await lambent.start('other', { n: 1 });
+//     ...
+//     const answer = await call.result();
+//
+// While code waits here its place in the account's concurrency is free for others. `docs/calls.md` has the rules.
+
+const http = require('node:http');
+const path = require('node:path');
+
+const PATH = '/lambent/2026-11-24/calls';
+
+/** A call, or a request about it, was refused: `code` is the error's name, `status` the HTTP status. */
+class CallError extends Error {
+    constructor(code, message, status) {
+        super(`${code}: ${message}`);
+        this.name = 'CallError';
+        this.code = code;
+        this.status = status;
+    }
+}
+
+/** The called function failed; `document` is what it said. */
+class FunctionError extends Error {
+    constructor(document) {
+        super(`${document?.errorType}: ${document?.errorMessage}`);
+        this.name = 'FunctionError';
+        this.document = document;
+        this.errorType = document?.errorType;
+    }
+}
+
+/** The answer did not come within the time given. */
+class NotDone extends Error {
+    constructor(id) {
+        super(`call ${id} is not done`);
+        this.name = 'NotDone';
+    }
+}
+
+/** A call under way. `id` is also the request id that the called function sees. */
+class Call {
+    #outcome;
+
+    constructor(id) {
+        this.id = id;
+    }
+
+    /** Whether the answer is here already. */
+    get fetched() {
+        return this.#outcome !== undefined;
+    }
+
+    /** Waits for the answer, at most `timeout` milliseconds; it can be asked for again. */
+    result({ timeout } = {}) {
+        if (this.#outcome === undefined) {
+            const taken = this.#take(timeout);
+            this.#outcome = taken;
+            // What was not there yet can be waited for again.
+            taken.catch((error) => {
+                if (error instanceof NotDone) {
+                    this.#outcome = undefined;
+                }
+            });
+        }
+        return this.#outcome;
+    }
+
+    /** Lets go of the call: if it runs it runs on, and nobody gets its answer. */
+    async forget() {
+        if (!this.fetched) {
+            checked(await request('DELETE', `${PATH}/${this.id}`));
+        }
+    }
+
+    async #take(timeout) {
+        const within = timeout === undefined ? '' : `?within_ms=${Math.trunc(timeout)}`;
+        const answer = await request('GET', `${PATH}/${this.id}${within}`);
+        if (answer.status === 202) {
+            throw new NotDone(this.id);
+        }
+        const document = JSON.parse(checked(answer).toString() || 'null');
+        if (answer.headers['x-amz-function-error'] !== undefined) {
+            throw new FunctionError(document);
+        }
+        return document;
+    }
+}
+
+/**
+ * Starts a call of `name` (name, partial or whole ARN). A call that has found no place in the account's concurrency
+ * within `deadlineMs` is not started. `site` names the place in the code; the caller's file and line unless given.
+ */
+async function start(name, payload = null, options = {}) {
+    const { qualifier, deadlineMs, idempotencyKey, affinity, site = caller() } = options;
+    const query = new URLSearchParams({ function: name });
+    if (qualifier !== undefined) {
+        query.set('qualifier', qualifier);
+    }
+    const given = {
+        'X-Lambent-Site': site,
+        'X-Lambent-Deadline-Ms': deadlineMs,
+        'X-Lambent-Idempotency-Key': idempotencyKey,
+        'X-Lambent-Affinity': affinity,
+    };
+    const headers = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+    const answer = await request('POST', `${PATH}?${query}`, JSON.stringify(payload), headers);
+    return new Call(JSON.parse(checked(answer).toString()).id);
+}
+
+/** Waits until one of `calls` is done, at most `timeout` milliseconds; gives those that are. */
+const waitAny = (calls, options) => wait(calls, 'any', options);
+
+/** Waits until all of `calls` are done, at most `timeout` milliseconds; gives those that are. */
+const waitAll = (calls, options) => wait(calls, 'all', options);
+
+async function wait(calls, mode, { timeout } = {}) {
+    const left = calls.filter((call) => !call.fetched);
+    const here = calls.filter((call) => call.fetched);
+    if (left.length === 0 || (mode === 'any' && here.length > 0)) {
+        return here;
+    }
+    const within = timeout === undefined ? '' : `&within_ms=${Math.trunc(timeout)}`;
+    const ids = left.map((call) => call.id).join(',');
+    const answer = await request('GET', `${PATH}?ids=${ids}&mode=${mode}${within}`);
+    const done = new Set(JSON.parse(checked(answer).toString()).done);
+    return calls.filter((call) => here.includes(call) || done.has(call.id));
+}
+
+/** File and line of the code that called this module. */
+function caller() {
+    const lines = (new Error().stack ?? '').split('\n').slice(1);
+    const found = lines.find((line) => !line.includes(__filename))?.match(/([^/\s(]+:\d+):\d+\)?$/);
+    return found ? path.basename(found[1]) : undefined;
+}
+
+function request(method, target, body, headers = {}) {
+    const [hostname, port] = process.env.AWS_LAMBDA_RUNTIME_API.split(':');
+    return new Promise((resolve, reject) => {
+        const sent = http.request({ hostname, port, method, path: target, headers, agent: false }, (response) => {
+            const pieces = [];
+            response.on('data', (piece) => pieces.push(piece));
+            response.on('error', reject);
+            response.on('end', () => {
+                resolve({ status: response.statusCode, headers: response.headers, body: Buffer.concat(pieces) });
+            });
+        });
+        sent.on('error', reject);
+        sent.end(body);
+    });
+}
+
+function checked({ status, headers, body }) {
+    if (status < 400) {
+        return body;
+    }
+    let document = {};
+    try {
+        document = JSON.parse(body.toString());
+    } catch {
+        // The status says enough.
+    }
+    const message = document.message ?? document.Message ?? document.errorMessage ?? '';
+    throw new CallError(headers['x-amzn-errortype'] ?? document.errorType, message, status);
+}
+
+module.exports = { Call, CallError, FunctionError, NotDone, start, waitAll, waitAny };
