@@ -234,7 +234,9 @@ def test_the_helper_module_tells_errors_apart(node):
 
 def test_who_waits_is_not_billed_for_it(node):
     caller = _helped(node)
-    slow = node.create({"app.py": "import time\ndef handler(event, context):\n    time.sleep(0.5)\n    return {'got': event}\n"})
+    slow = node.create(
+        {"app.py": "import time\ndef handler(event, context):\n    time.sleep(0.5)\n    return {'got': event}\n"}
+    )
     payload = {"do": "fan_out", "callee": slow, "n": 2}
     node.invoke(caller, payload)
     response, _ = node.invoke(caller, payload, LogType="Tail")
