@@ -166,7 +166,7 @@ impl Hosts {
             Some(host) => host,
             None => self.start(account).await?,
         };
-        let slot = host.load(function).map_err(Error::Sandbox)?;
+        let slot = host.load(function).await.map_err(Error::Sandbox)?;
         loaded.slot.store(u64::from(slot), Ordering::Release);
         let mut state = self.state();
         let place = state.accounts.get_mut(account).and_then(|account| account.place.as_mut());

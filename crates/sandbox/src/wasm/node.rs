@@ -19,7 +19,7 @@ use lambent_model::InstanceId;
 use lambent_model::function::Network;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::host::WINDOW;
 use super::wire::{Done, Frame, Kind, Load, Loaded, Receiver, Request, Sender};
@@ -31,6 +31,8 @@ use crate::{Error, error::step};
 const SHARED: &str = "/var/wasm";
 /// How long one may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long one may take to load a function.
+const LOADED_WITHIN: Duration = Duration::from_secs(20);
 /// Threads: workers, the blocking pool (name look-ups), the clock.
 const PROCESSES: u32 = 256;
 /// What the process itself needs, beside its guests.
@@ -161,6 +163,8 @@ struct Shared {
 struct Calls {
     ended: bool,
     waiting: HashMap<u32, Arc<Events>>,
+    /// Slots of which the process has not said yet that it has them.
+    loading: HashMap<u32, oneshot::Sender<()>>,
 }
 
 impl Shared {
@@ -185,6 +189,9 @@ impl Shared {
                 if let Some(reason) = loaded.error {
                     tracing::error!(host = %self.id, slot = frame.id, reason, "a wasm function cannot be loaded");
                 }
+                if let Some(waiter) = self.calls().loading.remove(&frame.id) {
+                    let _ = waiter.send(());
+                }
                 return Ok(());
             }
             Kind::Ready | Kind::Load | Kind::Unload | Kind::Call | Kind::Taken => return Err(wrong()),
@@ -201,6 +208,7 @@ impl Shared {
     fn end(&self) {
         let mut calls = self.calls();
         calls.ended = true;
+        calls.loading.clear();
         calls.waiting.drain().for_each(|(_, events)| events.end());
     }
 }
@@ -291,7 +299,7 @@ impl Host {
     fn live(
         cell: Arc<dyn Cell>,
         pid: u32,
-        exit: tokio::sync::oneshot::Receiver<ExitStatus>,
+        exit: oneshot::Receiver<ExitStatus>,
         directory: Directory,
         stream: Arc<UnixStream>,
         mut receiver: Receiver,
@@ -360,19 +368,30 @@ impl Host {
         self.cell.mapped().await
     }
 
-    /// Has it load a function; the number returned is for [`Request::slot`]. Does not wait: calls that come meanwhile do, over there.
-    pub fn load(&self, function: Function) -> Result<u32, Error> {
+    /// Has it load a function; the number returned is for [`Request::slot`]. Waits until the process says that it has: one that was killed
+    /// while nobody looked is found out here, before a call is lost with it. What cannot be loaded is told to the calls.
+    pub async fn load(&self, function: Function) -> Result<u32, Error> {
         let slot = self.next.fetch_add(1, Ordering::Relaxed);
         let file = format!("{slot}.code");
         self.directory.link(&function.code, &file).map_err(step("hand code to the wasm host"))?;
         let Function { sha256, flavour, name, version, memory_mib, env, reuse, fuel, allow, code: _ } = function;
         let load = Load { file, sha256, flavour, name, version, memory_mib, env, reuse, fuel, allow };
         let body = serde_json::to_vec(&load).map_err(|error| step("say what to load")(error.into()))?;
+        let (waiter, loaded) = oneshot::channel();
+        {
+            let mut calls = self.shared.calls();
+            if calls.ended {
+                return Err(Error::Ended);
+            }
+            calls.loading.insert(slot, waiter);
+        }
         // Known from here on: whoever tries again at once must not get the same process once more.
         self.shared.sender.send(Kind::Load, slot, &body, b"").map_err(|_| {
             self.shared.close();
             Error::Ended
         })?;
+        let late = |_| step("have a function loaded by the wasm host")(io::ErrorKind::TimedOut.into());
+        tokio::time::timeout(LOADED_WITHIN, loaded).await.map_err(late)?.map_err(|_| Error::Ended)?;
         Ok(slot)
     }
 

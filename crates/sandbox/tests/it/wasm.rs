@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use lambent_sandbox::ExitStatus;
 use lambent_sandbox::wasm::{
     self, Answer, CompileError, Compiled, Done, Event, Flavour, Function, Host, Outcome, Request,
 };
+use lambent_sandbox::{Error, ExitStatus};
 use serde_json::{Value, json};
 
 use super::support::{Bench, PATIENCE, agent_program, cell};
@@ -43,7 +43,7 @@ impl World {
         Some(Self { host, bench, code, compiled })
     }
 
-    fn load(&self, change: impl FnOnce(&mut Function)) -> u32 {
+    async fn load(&self, change: impl FnOnce(&mut Function)) -> u32 {
         let mut function = Function {
             code: self.code.clone(),
             sha256: self.compiled.sha256.clone(),
@@ -54,7 +54,7 @@ impl World {
             ..Function::default()
         };
         change(&mut function);
-        self.host.load(function).unwrap()
+        self.host.load(function).await.unwrap()
     }
 
     fn start(&self, slot: u32, event: &Value) -> Answer {
@@ -92,7 +92,7 @@ async fn ended(mut answer: Answer) -> Option<(Done, String)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_guest_gets_its_call_and_nothing_else() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
-    let slot = world.load(|_| {});
+    let slot = world.load(|_| {}).await;
     assert_eq!(world.said(slot, json!({"do": "echo", "x": [1]})).await, json!({"do": "echo", "x": [1]}));
     let context = world.said(slot, json!({"do": "context"})).await;
     assert_eq!(
@@ -123,8 +123,8 @@ async fn a_guest_gets_at_no_file_no_socket_no_name() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let closed = world.load(|_| {});
-    let all = world.load(|function| function.allow = vec!["*".to_owned()]);
+    let closed = world.load(|_| {}).await;
+    let all = world.load(|function| function.allow = vec!["*".to_owned()]).await;
     for event in [
         json!({"do": "read", "path": "/etc/passwd"}),
         json!({"do": "read", "path": "/var/wasm/1.code"}),
@@ -157,9 +157,9 @@ async fn nothing_of_a_call_is_found_by_the_next() {
     let secret = "xq-7319-not-to-be-seen";
     let own =
         |function: &mut Function| (function.memory_mib, function.env) = (256, vec![("OWN".into(), secret.into())]);
-    let writer = world.load(own);
-    let other = world.load(|function| function.memory_mib = 256);
-    let reusing = world.load(|function| (function.memory_mib, function.reuse) = (256, Some(100)));
+    let writer = world.load(own).await;
+    let other = world.load(|function| function.memory_mib = 256).await;
+    let reusing = world.load(|function| (function.memory_mib, function.reuse) = (256, Some(100))).await;
     for mib in [1, 64] {
         // More than once, so that memory of the pool is surely used again; some calls of all kinds at once.
         for _ in 0..3 {
@@ -193,7 +193,7 @@ async fn nothing_of_a_call_is_found_by_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quick_function_that_turns_slow_holds_up_nobody() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
-    let (turning, other) = (world.load(|_| {}), world.load(|_| {}));
+    let (turning, other) = (world.load(|_| {}).await, world.load(|_| {}).await);
     let timeout = Duration::from_millis(500);
     for _ in 0..3 {
         for slot in [turning, other] {
@@ -215,7 +215,7 @@ async fn a_quick_function_that_turns_slow_holds_up_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn those_that_go_wrong_fail_alone() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
-    let slot = world.load(|_| {});
+    let slot = world.load(|_| {}).await;
     let cases = [
         (json!({"do": "trap"}), Outcome::Trapped, "Runtime.Trap", "unreachable"),
         (json!({"do": "panic", "message": "oh"}), Outcome::Trapped, "Runtime.Trap", "unreachable"),
@@ -242,7 +242,7 @@ async fn those_that_go_wrong_fail_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_loops_end_with_their_time_and_hold_up_nobody() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
-    let slot = world.load(|_| {});
+    let slot = world.load(|_| {}).await;
     let timeout = Duration::from_millis(500);
     let event = Bytes::from(json!({"do": "loop"}).to_string());
     // More of them than there are processors.
@@ -262,7 +262,7 @@ async fn endless_loops_end_with_their_time_and_hold_up_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn output_comes_whole_however_much_it_is() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
-    let slot = world.load(|_| {});
+    let slot = world.load(|_| {}).await;
     let (_, log) = world.call(slot, json!({"do": "print", "lines": 3, "text": "a"})).await;
     assert_eq!(log, "0 a\n1 a\n2 a\nto standard error\n");
     let (done, log) = world.call(slot, json!({"do": "print", "lines": 20_000, "text": "x".repeat(100)})).await;
@@ -285,7 +285,7 @@ async fn output_comes_whole_however_much_it_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_are_used_again_where_that_is_asked_for() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
-    let slot = world.load(|function| function.reuse = Some(3));
+    let slot = world.load(|function| function.reuse = Some(3)).await;
     for expected in [1, 2, 3, 1, 2] {
         assert_eq!(world.said(slot, json!({"do": "count"})).await, expected);
     }
@@ -301,7 +301,7 @@ async fn instances_are_used_again_where_that_is_asked_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn fuel_runs_out() {
     let Some(world) = World::new(Flavour::Fuel).await else { return };
-    let slot = world.load(|function| (function.flavour, function.fuel) = (Flavour::Fuel, Some(50_000_000)));
+    let slot = world.load(|function| (function.flavour, function.fuel) = (Flavour::Fuel, Some(50_000_000))).await;
     assert_eq!(world.said(slot, json!({"do": "count"})).await, 1);
     let (done, _) = world.call(slot, json!({"do": "loop"})).await;
     assert_eq!((done.outcome, done.error_type.as_str()), (Outcome::OutOfFuel, "Runtime.OutOfFuel"));
@@ -311,7 +311,7 @@ async fn fuel_runs_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_fail_with_their_host_process_and_nothing_is_left() {
     let Some(world) = World::new(Flavour::Plain).await else { return };
-    let slot = world.load(|_| {});
+    let slot = world.load(|_| {}).await;
     assert_eq!(world.said(slot, json!({"do": "count"})).await, 1);
     let sleeping = world.start(slot, &json!({"do": "sleep", "ms": 60_000}));
     world.host.kill().await;
@@ -337,7 +337,7 @@ async fn code_that_is_not_what_was_compiled_is_not_run() {
     let middle = code.len() / 2;
     code[middle] ^= 1;
     std::fs::write(&world.code, code).unwrap();
-    let slot = world.load(|_| {});
+    let slot = world.load(|_| {}).await;
     let (done, _) = world.call(slot, json!({"do": "count"})).await;
     assert_eq!(done.outcome, Outcome::NotRun);
     assert!(done.message.contains("not what was compiled"), "{}", done.message);
@@ -405,4 +405,13 @@ async fn hostile_modules_are_refused_with_a_reason_and_hurt_nobody() {
         assert!(!bench.directory.path().join("code").exists(), "{name}: nothing is left");
     }
     assert!(compile(&bench, PROBE, Flavour::Plain).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_host_that_was_killed_unseen_takes_no_function() {
+    let Some(world) = World::new(Flavour::default()).await else { return };
+    world.host.kill().await;
+    let function = Function { code: world.code.clone(), sha256: world.compiled.sha256.clone(), ..Function::default() };
+    assert!(matches!(world.host.load(function).await, Err(Error::Ended)));
+    assert!(world.host.is_ended());
 }
