@@ -4,6 +4,7 @@
 //!  call ──► idle container of the version ─────────────────────────────► container
 //!    ├────► its value's container is busy: as long as a hit saves ──────►
 //!    ├────► one is about to be free: up to SOON ────────────────────────►
+//!    ├────► quick calls crowd: up to CROWD_PATIENCE ────────────────────►
 //!    ├────► its turn to start one: until then, or one becomes free ─────►
 //!    └────► no room on the node: up to room_patience, ──► refused
 //!           until one becomes free or there is room
@@ -18,7 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::container::{self, Command, Job};
 use crate::fleet::Inner;
-use crate::placement::{Handle, Lane, Patience, Placement, Purpose, SOON};
+use crate::placement::{CROWD_PATIENCE, Handle, Lane, Patience, Placement, Purpose, SOON};
 use crate::turns::{StartTurn, Starts};
 use crate::{Error, Stage};
 
@@ -82,6 +83,11 @@ impl Inner {
                 },
                 Placement::Soon(free) => {
                     let waiting = Arc::clone(self).wait_until_free(Arc::clone(version), job, free, SOON);
+                    self.tasks.spawn(waiting);
+                    return Ok(());
+                }
+                Placement::Crowd(free) => {
+                    let waiting = Arc::clone(self).wait_until_free(Arc::clone(version), job, free, CROWD_PATIENCE);
                     self.tasks.spawn(waiting);
                     return Ok(());
                 }

@@ -21,6 +21,7 @@ use crate::dispatch::Turns;
 use crate::interpreters::Interpreters;
 use crate::log::{LogWriter, start_writer};
 use crate::placement::{Bounds, Patience, Pool, Room};
+use crate::processors::Processors;
 use crate::provisioned::{self, Provisioned, Provisioning};
 use crate::snapshots::{SnapStart, SnapshotStatus, Snapshots};
 use crate::stage::StageMeters;
@@ -199,7 +200,7 @@ impl Fleet {
         let affinity = Bounds { idle: config.idle_timeout, keep: config.affinity_keep, wait: config.affinity_wait };
         let FleetConfig { max_containers: containers, memory_mib, scaling, .. } = config;
         let room = Room { containers, memory_mib, scaling, affinity };
-        let (pool, turns) = (config.pool.clone(), Turns::default());
+        let (pool, turns, processors) = (config.pool.clone(), Turns::default(), Processors::of_machine());
         let inner = Arc::new(Inner {
             config,
             sandbox,
@@ -216,12 +217,14 @@ impl Fleet {
             snapshots,
             warming: Warming::new(pool, Uuid::new_v4().as_u64_pair().0),
             tasks: TaskTracker::new(),
-            pool: Mutex::new(Pool::new(room, Arc::clone(&turns.room))),
+            pool: Mutex::new(Pool::new(room, Arc::clone(&turns.room), Arc::clone(&processors))),
             turns,
             services: OnceLock::new(),
             writer: Mutex::new(Some(writer)),
         });
         inner.tasks.spawn(provisioned::keep(Arc::clone(&inner)));
+        let (closing, watch) = (inner.closing.clone(), processors.watch());
+        inner.tasks.spawn(async move { closing.run_until_cancelled(watch).await.unwrap_or_default() });
         if inner.config.pool.ceiling > 0 {
             inner.tasks.spawn(warming::keep(Arc::clone(&inner)));
         }

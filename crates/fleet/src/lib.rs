@@ -21,6 +21,7 @@ mod fleet;
 mod interpreters;
 mod log;
 mod placement;
+mod processors;
 mod provisioned;
 mod snapshots;
 mod stage;

@@ -8,6 +8,8 @@
 //! make it, least recently used first; if that is not enough the call waits for [some](crate::dispatch), and is refused when none comes. What a new container is made from, an instance of the
 //! [warming pool](crate::warming) or one built in the call's way, is its own task's business.
 //!
+//! Where quick calls crowd on busy processors, a call waits for one of the containers at work before it takes an idle one: [`crowd`].
+//!
 //! A call with a value (affinity) goes to the container that has that value, where there is one: [`affinity`] has the rules.
 //!
 //! This is bookkeeping only, under one lock that is never held across an await. [`Pool`] performs what [`state::step`] decides.
@@ -23,16 +25,20 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use uuid::Uuid;
 
 mod affinity;
+mod crowd;
 mod rate;
 mod values;
 
 use affinity::{Homes, Waiters};
+pub(crate) use crowd::PATIENCE as CROWD_PATIENCE;
+use crowd::Pace;
 use rate::Rate;
 use values::Tally;
 
 use crate::container::Command;
 use crate::container::state::{self, Effect, Event, State, Then, Why};
 use crate::fleet::{ContainerStatus, millis};
+use crate::processors::Processors;
 
 /// How long a call waits for a container that has answered its last call already: longer than a runtime takes to ask for its next event,
 /// far shorter than making a container.
@@ -45,6 +51,8 @@ pub(crate) enum Placement {
     Warm(Handle),
     /// To whichever container becomes free first, if that is soon.
     Soon(oneshot::Receiver<Handle>),
+    /// To whichever container at work becomes free first, though others are idle; if that is within [`CROWD_PATIENCE`].
+    Crowd(oneshot::Receiver<Handle>),
     /// To its value's container, if that becomes free within so long.
     Home(oneshot::Receiver<Handle>, Duration),
     /// To a new container: [`Pool::begin`].
@@ -109,6 +117,7 @@ pub(crate) struct Pool {
     closed: bool,
     /// Told when a container becomes idle or is gone.
     room_made: Arc<Notify>,
+    processors: Arc<Processors>,
 }
 
 #[derive(Debug)]
@@ -138,24 +147,32 @@ struct Books {
     /// The most recently used last.
     idle: Vec<ContainerId>,
     finishing: usize,
+    /// Busy and finishing ones.
+    at_work: usize,
+    /// So many at work that others do not help; see [`crowd`].
+    enough: usize,
     waiting: Waiters,
     containers: usize,
     rate: Rate,
+    pace: Pace,
     /// Which of the containers have which values.
     homes: Homes,
 }
 
 impl Pool {
     /// None yet. `room_made` is told when there may be room where there was none.
-    pub(crate) fn new(room: Room, room_made: Arc<Notify>) -> Self {
+    pub(crate) fn new(room: Room, room_made: Arc<Notify>, processors: Arc<Processors>) -> Self {
         let (entries, lanes, tallies) = Default::default();
-        Self { room, entries, lanes, tallies, memory_mib: 0, moment: 0, closed: false, room_made }
+        Self { room, entries, lanes, tallies, memory_mib: 0, moment: 0, closed: false, room_made, processors }
     }
 
     /// A place for a call in this lane. `patience`: whether it may wait for a container that is about to be free.
     pub(crate) fn place(&mut self, lane: &Lane, patience: Patience) -> Placement {
         if self.closed {
             return Placement::Closed;
+        }
+        if patience == Patience::Some && self.is_crowded(lane) {
+            return Placement::Crowd(self.queue(lane));
         }
         if let Some(id) = self.lanes.get(lane).and_then(|books| books.idle.last().copied())
             && let Some(handle) = self.take(id)
@@ -207,6 +224,7 @@ impl Pool {
             books.rate.take();
         }
         books.containers += 1;
+        books.enough = crowd::enough(self.processors.count, version.memory_mib);
         let (commands, receiver) = mpsc::channel(2);
         let id = ContainerId::random();
         let entry = Entry {
@@ -312,11 +330,7 @@ impl Pool {
         if matches!(after, State::Ending(_)) && !books.homes.is_empty() {
             books.homes.leave(id);
         }
-        match (matches!(before, State::Finishing(_)), matches!(after, State::Finishing(_))) {
-            (false, true) => books.finishing += 1,
-            (true, false) => books.finishing -= 1,
-            (true, true) | (false, false) => {}
-        }
+        books.count(before, after);
         match effect {
             Effect::Nothing => {}
             // Two commands at most are ever queued: a call and this.
@@ -332,6 +346,9 @@ impl Pool {
         let Some(lane) = self.entries.get(&id).map(|entry| entry.lane.clone()) else { return };
         if let Some(books) = self.lanes.get_mut(&lane) {
             books.idle.push(id);
+        }
+        if self.is_superfluous(id) {
+            return;
         }
         loop {
             let Some(waiter) = self.lanes.get_mut(&lane).and_then(|found| found.next_waiter(id)) else {
@@ -354,6 +371,9 @@ impl Pool {
     /// A container's call is over.
     pub(crate) fn finished(&mut self, id: ContainerId) {
         let at = self.next_moment();
+        if let Some(books) = self.entries.get(&id).and_then(|entry| self.lanes.get_mut(&entry.lane)) {
+            books.pace.ended(Instant::now());
+        }
         self.tell(id, Event::Finished { at });
     }
 
@@ -420,9 +440,7 @@ impl Pool {
         books.idle.retain(|idle| *idle != id);
         books.homes.leave(id);
         books.containers -= 1;
-        if let State::Finishing(_) = entry.state {
-            books.finishing -= 1;
-        }
+        books.count(entry.state, State::Ending(Why::Failed));
         self.tidy(&entry.lane);
     }
 
@@ -486,6 +504,19 @@ impl Pool {
 }
 
 impl Books {
+    /// A container of the lane went from one state to another.
+    fn count(&mut self, before: State, after: State) {
+        let change = |count: &mut usize, was: bool, is: bool| match (was, is) {
+            (false, true) => *count += 1,
+            (true, false) => *count -= 1,
+            (true, true) | (false, false) => {}
+        };
+        let is_finishing = |state| matches!(state, State::Finishing(_));
+        let is_at_work = |state| matches!(state, State::Busy(_) | State::Finishing(_));
+        change(&mut self.finishing, is_finishing(before), is_finishing(after));
+        change(&mut self.at_work, is_at_work(before), is_at_work(after));
+    }
+
     /// Who waits for this container, itself or any of the lane: whoever came first.
     fn next_waiter(&mut self, id: ContainerId) -> Option<oneshot::Sender<Handle>> {
         let own = self.homes.waiting(id).filter(|own| !own.is_empty());

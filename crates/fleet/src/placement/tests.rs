@@ -41,6 +41,11 @@ fn lane(version: &FunctionVersion) -> Lane {
     Lane::of(version, None)
 }
 
+/// On a machine with two processors that have time to spare.
+fn pool(room: Room) -> Pool {
+    Pool::new(room, Arc::default(), Processors::told(2, false))
+}
+
 fn begin_one(
     pool: &mut Pool,
     version: &FunctionVersion,
@@ -139,14 +144,14 @@ fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u
             assert_eq!(newest, None, "no new one while a warm one is idle");
             begin(pool, model, generation, size);
         }
-        other @ (Placement::Soon(_) | Placement::Home(..) | Placement::Closed) => panic!("{other:?}"),
+        other @ (Placement::Soon(_) | Placement::Crowd(_) | Placement::Home(..) | Placement::Closed) => panic!("{other:?}"),
     }
 }
 
 proptest! {
     #[test]
     fn the_books_agree_with_the_model(steps in steps()) {
-        let mut pool = Pool::new(ROOM, Arc::default());
+        let mut pool = pool(ROOM);
         let mut model: BTreeMap<ContainerId, Known> = BTreeMap::new();
         let mut moment = 0;
         for step in steps {
@@ -203,7 +208,7 @@ proptest! {
 
 #[test]
 fn a_call_waits_for_a_container_that_is_about_to_be_free() {
-    let mut pool = Pool::new(ROOM, Arc::default());
+    let mut pool = pool(ROOM);
     let function = version(0, 128);
     let (id, _commands) = begin_one(&mut pool, &function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
@@ -216,7 +221,7 @@ fn a_call_waits_for_a_container_that_is_about_to_be_free() {
 
 #[test]
 fn a_waiter_that_left_does_not_hold_the_container() {
-    let mut pool = Pool::new(ROOM, Arc::default());
+    let mut pool = pool(ROOM);
     let function = version(0, 128);
     let (id, _commands) = begin_one(&mut pool, &function, Purpose::Call).unwrap();
     pool.tell(id, Event::Started);
@@ -228,7 +233,7 @@ fn a_waiter_that_left_does_not_hold_the_container() {
 
 #[test]
 fn a_queued_call_takes_what_becomes_free() {
-    let mut pool = Pool::new(ROOM, Arc::default());
+    let mut pool = pool(ROOM);
     let function = version(0, 128);
     let mut queued = pool.queue(&lane(&function));
     let (id, _commands) = begin_one(&mut pool, &function, Purpose::Call).unwrap();
@@ -242,7 +247,7 @@ fn a_queued_call_takes_what_becomes_free() {
 
 #[test]
 fn provisioned_containers_stay_when_others_go() {
-    let mut pool = Pool::new(ROOM, Arc::default());
+    let mut pool = pool(ROOM);
     let (function, other) = (version(0, 128), version(1, 256));
     let begin = |pool: &mut Pool, purpose| {
         let (id, commands) = begin_one(pool, &function, purpose).unwrap();
@@ -279,7 +284,7 @@ fn provisioned_containers_stay_when_others_go() {
 #[test]
 fn one_version_grows_only_so_fast() {
     let room = Room { scaling: 2, ..ROOM };
-    let mut pool = Pool::new(room, Arc::default());
+    let mut pool = pool(room);
     let (fast, other) = (version(1, 100), version(2, 100));
     let begun: Vec<_> = (0..3).map(|_| begin_one(&mut pool, &fast, Purpose::Call).is_some()).collect();
     assert_eq!(begun, [true, true, false]);
@@ -290,7 +295,7 @@ fn one_version_grows_only_so_fast() {
 #[test]
 fn a_version_that_may_not_grow_takes_no_room_from_others() {
     let room = Room { scaling: 1, containers: 2, ..ROOM };
-    let mut pool = Pool::new(room, Arc::default());
+    let mut pool = pool(room);
     let (fast, other) = (version(1, 100), version(2, 100));
     let (idle, mut commands) = begin_one(&mut pool, &other, Purpose::Call).unwrap();
     pool.tell(idle, Event::Started);
@@ -302,7 +307,7 @@ fn a_version_that_may_not_grow_takes_no_room_from_others() {
 
 #[test]
 fn tenants_never_share_a_container() {
-    let mut pool = Pool::new(ROOM, Arc::default());
+    let mut pool = pool(ROOM);
     let function = version(1, 100);
     let [ada, bob] = ["ada", "bob"].map(|tenant| Lane::of(&function, Some(&Arc::from(tenant))));
     let (id, mut commands) = pool.begin(&function, &ada, Purpose::Call).unwrap();
@@ -336,7 +341,7 @@ fn call_with(pool: &mut Pool, version: &FunctionVersion, text: &str) -> (Contain
 
 #[test]
 fn a_call_waits_for_the_container_that_has_its_value() {
-    let mut pool = Pool::new(ROOM, Arc::default());
+    let mut pool = pool(ROOM);
     let function = version(0, 128);
     let (a, _commands) = idle_one(&mut pool, &function);
     let (b, _commands_of_b) = idle_one(&mut pool, &function);
@@ -373,7 +378,7 @@ fn a_call_waits_for_the_container_that_has_its_value() {
 
 #[test]
 fn only_so_many_wait_for_one_container() {
-    let mut pool = Pool::new(ROOM, Arc::default());
+    let mut pool = pool(ROOM);
     let function = version(0, 128);
     let (home, _commands) = idle_one(&mut pool, &function);
     assert_eq!(call_with(&mut pool, &function, "ada").0, home);
@@ -385,7 +390,7 @@ fn only_so_many_wait_for_one_container() {
 
 #[test]
 fn containers_go_by_worth_and_stay_for_what_they_hold() {
-    let mut pool = Pool::new(Room { containers: 3, ..ROOM }, Arc::default());
+    let mut pool = pool(Room { containers: 3, ..ROOM });
     let (function, plain) = (version(0, 128), version(1, 128));
     // Both are there before either has a value.
     let (a, mut told_a) = idle_one(&mut pool, &function);
@@ -426,7 +431,7 @@ fn containers_go_by_worth_and_stay_for_what_they_hold() {
 
 #[test]
 fn tenants_keep_their_values_apart() {
-    let mut pool = Pool::new(ROOM, Arc::default());
+    let mut pool = pool(ROOM);
     let function = version(1, 100);
     let [ada, bob] = ["ada", "bob"].map(|tenant| Lane::of(&function, Some(&Arc::from(tenant))));
     let (id, _commands) = pool.begin(&function, &ada, Purpose::Call).unwrap();
@@ -464,7 +469,7 @@ proptest! {
     /// Homes are live containers, calls run one at a time in a container, and whoever waits for a home gets it or hears that it is gone.
     #[test]
     fn values_are_at_home_in_live_containers(steps in value_steps()) {
-        let mut pool = Pool::new(ROOM, Arc::default());
+        let mut pool = pool(ROOM);
         let function = version(0, 100);
         let lane = lane(&function);
         // The model: who runs a call, who ends, who waits for whom, and where each value is.
@@ -491,7 +496,7 @@ proptest! {
                             pool.tell(id, Event::Started);
                             id
                         }),
-                        other @ (Placement::Soon(_) | Placement::Closed) => panic!("{other:?}"),
+                        other @ (Placement::Soon(_) | Placement::Crowd(_) | Placement::Closed) => panic!("{other:?}"),
                     };
                     if let Some(id) = id {
                         prop_assert!(!busy.contains(&id) && !ending.contains(&id));
