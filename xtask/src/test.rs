@@ -62,6 +62,10 @@ fn rust() -> Result<Outcome> {
     if run::is_root() {
         cargo.env("LAMBENT_TEST_REQUIRE_ISOLATION", "1");
     }
+    // Without a server the tests that want one say so, and skip.
+    if let Some(programs) = crate::bench::install::postgres() {
+        cargo.env("LAMBENT_TEST_POSTGRES", programs).env("LAMBENT_TEST_REQUIRE_POSTGRES", "1");
+    }
     passed(run::check(&mut cargo))
 }
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use lambent_invoker::affinity::{self, Origin};
 use lambent_invoker::calls::{Error, Outcome, Seat, Start, Wanted};
+use lambent_invoker::executions::Ask;
 use lambent_model::{RequestId, limits};
 use lambent_policy::sigv4::Principal;
 use lambent_runtime_api::Caller;
@@ -20,8 +21,8 @@ use serde_json::json;
 
 use crate::failure::{Dialect, Failure};
 use crate::invoke::{named, payload};
+use crate::respond;
 use crate::service::Service;
-use crate::{executions, respond};
 
 /// When the answer is needed, in milliseconds from now.
 const DEADLINE: &str = "x-lambent-deadline-ms";
@@ -122,7 +123,7 @@ fn read(
     }
     Ok(Start {
         affinity: affinity::value(setting.as_deref(), origin)?,
-        idempotency: executions::asked(headers)?,
+        idempotency: Ask::read(headers).map_err(lambent_invoker::Error::from)?,
         payload: payload(body)?,
         function,
         qualifier,
@@ -199,11 +200,11 @@ pub(crate) async fn forget(
     respond(forgotten())
 }
 
-fn respond(answered: Result<Response, Failure>) -> Response {
+pub(crate) fn respond(answered: Result<Response, Failure>) -> Response {
     answered.unwrap_or_else(|failure| failure.into_response(Dialect::RestJson, RequestId::random()))
 }
 
-fn document(status: StatusCode, document: &serde_json::Value) -> Response {
+pub(crate) fn document(status: StatusCode, document: &serde_json::Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json")], document.to_string()).into_response()
 }
 

@@ -21,7 +21,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Request, header};
 use lambent_invoker::executions::{Ask, Filter};
-use lambent_model::idempotency::{Idempotency, MAX_KEY_BYTES, Mode};
+use lambent_model::idempotency::Idempotency;
 use lambent_model::{AccountId, FunctionArn, FunctionRef, RequestId};
 use lambent_policy::sigv4::Principal;
 use lambent_registry::Caller;
@@ -31,38 +31,9 @@ use crate::failure::{Dialect, Failure};
 use crate::request::parameters;
 use crate::service::Service;
 
-/// The mode of one request.
-const MODE: &str = "x-lambent-idempotency";
-/// Its key.
-const KEY: &str = "x-lambent-idempotency-key";
-/// How an answer came about.
-pub(crate) const EXECUTION: &str = "x-lambent-execution";
-
-/// What the headers of a request say; none: nothing.
-pub(crate) fn asked(headers: &HeaderMap) -> Result<Option<Ask>, Failure> {
-    let invalid = |text: String| Failure::invalid_parameter(text);
-    let text = |name: &str| match headers.get(name).map(|value| value.to_str()) {
-        None => Ok(None),
-        Some(Ok(text)) => Ok(Some(text)),
-        Some(Err(_)) => Err(invalid(format!("{name} has characters other than printable ASCII"))),
-    };
-    let mode: Option<Mode> = match text(MODE)? {
-        Some(word) => Some(word.parse().map_err(|error| invalid(format!("{MODE}: {error}")))?),
-        None => None,
-    };
-    let key = text(KEY)?.map(str::to_owned);
-    if key.as_ref().is_some_and(|key| key.is_empty() || key.len() > MAX_KEY_BYTES) {
-        return Err(invalid(format!("{KEY} must have 1 to {MAX_KEY_BYTES} characters")));
-    }
-    if let (Some(mode @ (Mode::Off | Mode::Dependencies)), Some(_)) = (mode, &key) {
-        return Err(invalid(format!("{KEY} has no meaning with {MODE}: {}", mode.as_str())));
-    }
-    Ok((mode.is_some() || key.is_some()).then_some(Ask { mode, key }))
-}
-
 /// Events carry no such headers to where they run.
 pub(crate) fn refuse_for_events(headers: &HeaderMap) -> Result<(), Failure> {
-    match asked(headers)? {
+    match Ask::read(headers).map_err(lambent_invoker::Error::from)? {
         None => Ok(()),
         Some(_) => Err(Failure::invalid_parameter(
             "X-Lambent-Idempotency is for calls that wait for their answer; for events, configure where in the payload the key is.",
@@ -238,27 +209,4 @@ pub(crate) async fn discard(
         }
     };
     respond(answer.await)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn said(pairs: &[(&'static str, &'static str)]) -> Result<Option<Ask>, String> {
-        let headers = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
-        asked(&HeaderMap::from_iter(headers)).map_err(|failure| failure.message.to_string())
-    }
-
-    #[test]
-    fn headers_are_read_strictly() {
-        assert_eq!(said(&[]), Ok(None));
-        let key = Some("a".to_owned());
-        assert_eq!(said(&[(KEY, "a")]), Ok(Some(Ask { mode: None, key: key.clone() })));
-        assert_eq!(said(&[(MODE, "key"), (KEY, "a")]), Ok(Some(Ask { mode: Some(Mode::Key), key })));
-        assert_eq!(said(&[(MODE, "off")]), Ok(Some(Ask { mode: Some(Mode::Off), key: None })));
-        for wrong in [vec![(MODE, "on")], vec![(KEY, "")], vec![(MODE, "off"), (KEY, "a")], vec![(KEY, "\u{e9}")]] {
-            assert!(said(&wrong).is_err(), "{wrong:?}");
-        }
-    }
 }

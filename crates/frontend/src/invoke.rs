@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use lambent_invoker::affinity::{self, Origin};
 use lambent_invoker::events::Sent;
+use lambent_invoker::executions::{self as kept, Ask};
 use lambent_invoker::{AffinityValue, Answer, Body as AnswerBody, Invocation, LogTail, Mode, Stage};
 use lambent_model::{FunctionArn, FunctionRef, Qualifier, RequestId, limits};
 use lambent_policy::sigv4::Principal;
@@ -73,7 +74,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
     let payload = payload(incoming.body)?;
     let trace = trace(incoming.headers, incoming.id, service.parts.clock.now());
     let trace = service.parts.events.pass(&function, qualifier.as_ref(), trace)?;
-    let idempotency = executions::asked(incoming.headers)?;
+    let idempotency = Ask::read(incoming.headers).map_err(lambent_invoker::Error::from)?;
     let answer = service
         .parts
         .invoker
@@ -103,7 +104,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
         }
     }
     if let Some(Ok(execution)) = execution.map(|execution| HeaderValue::try_from(execution.to_string())) {
-        response.headers_mut().insert(executions::EXECUTION, execution);
+        response.headers_mut().insert(kept::HEADER, execution);
     }
     if let Some(found) = found {
         response.headers_mut().insert(affinity::HEADER, HeaderValue::from_static(found.as_str()));

@@ -11,6 +11,7 @@
 //! dispatch.rs  control-plane operations to the registry   | invoke.rs, stream.rs  invocations to the invoker
 //! inside.rs    the same for the SDKs in containers, behind the Runtime API's address
 //! calls.rs     beside it: calls that code in containers starts, and waits for
+//! dependencies.rs  the same: what their code says its answer depends on
 //! events.rs    `/_lambent/events`: what people see of the queue of events, and do about it
 //! executions.rs  `/_lambent/executions`: answers that are kept and given again, and what decides about it
 //! respond.rs   the output where the model wants it        | failure.rs            what went wrong, as AWS says it
@@ -23,6 +24,7 @@
 mod affinity;
 mod calls;
 mod check;
+mod dependencies;
 mod dispatch;
 mod events;
 mod executions;

@@ -26,8 +26,8 @@ use crate::invoke::Incoming;
 use crate::model::{LAMBDA, LOGS};
 use crate::route::{Match, ROUTES, SCHEDULER_ROUTES};
 use crate::{
-    Parts, affinity, calls, check, dispatch, events, executions, invoke, logs, request as input, respond, scheduler,
-    sts,
+    Parts, affinity, calls, check, dependencies, dispatch, events, executions, invoke, logs, request as input, respond,
+    scheduler, sts,
 };
 
 /// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.
@@ -55,6 +55,7 @@ pub(crate) fn routers(parts: Parts) -> (Router, Router) {
         live_tails: logs::tail::turns(),
     });
     let inside = Router::new()
+        .route("/lambent/2026-11-24/dependencies", post(dependencies::report))
         .route("/lambent/2026-11-24/calls", get(calls::wait).post(calls::start))
         .route("/lambent/2026-11-24/calls/{id}", get(calls::take).delete(calls::forget))
         .fallback(answer)

@@ -3,6 +3,9 @@
 //! As observed on AWS where its documentation leaves something open: the `cookie` header stays among the headers beside `cookies`;
 //! members that would be empty (`body`, `cookies`, `queryStringParameters`) are left out; `accountId` is `anonymous` for unsigned
 //! callers; forms and bodies of no known text type come as base64; `x-forwarded-*` are those of the connection, whatever was sent.
+//!
+//! No two events are the same, as each says which request it is of and when that came. [`input`] is what two of them have in common that ask
+//! for the same.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,14 +16,17 @@ use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, COOKIE, Header
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Version};
 use jiff::Timestamp;
+use lambent_invoker::executions;
 use lambent_model::RequestId;
 use lambent_policy::sigv4::Principal;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::address::Address;
 
 /// What a request is besides its head and body.
+#[derive(Clone, Copy)]
 pub(crate) struct Origin<'a> {
     pub address: &'a Address,
     pub principal: Option<&'a Principal>,
@@ -101,6 +107,22 @@ const EVENT_BYTES: usize = 1_024;
 
 /// The event as JSON.
 pub(crate) fn build(head: &Parts, body: &[u8], origin: &Origin<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    written(head, body, &head.headers, origin)
+}
+
+/// The event without what differs each time that the same is asked for: the request's id, its time, its trace, what it is signed with, and
+/// what it says of its idempotency. All else counts, who asks and from where among it: the function sees it, and may answer by it.
+pub(crate) fn input(head: &Parts, body: &[u8], origin: &Origin<'_>) -> Result<Vec<u8>, serde_json::Error> {
+    let mut headers = head.headers.clone();
+    let signed = if origin.principal.is_some() { &["x-amz-date", "x-amz-security-token"][..] } else { &[] };
+    for name in signed.iter().chain(&[executions::MODE, executions::KEY]) {
+        headers.remove(*name);
+    }
+    let origin = Origin { trace: "", request_id: Uuid::nil().into(), at: Timestamp::UNIX_EPOCH, ..*origin };
+    written(head, body, &headers, &origin)
+}
+
+fn written(head: &Parts, body: &[u8], sent: &HeaderMap, origin: &Origin<'_>) -> Result<Vec<u8>, serde_json::Error> {
     let query = head.uri.query().unwrap_or_default();
     let text = text_of(&head.headers, body);
     let encoded = if text.is_none() { STANDARD.encode(body) } else { String::new() };
@@ -110,7 +132,7 @@ pub(crate) fn build(head: &Parts, body: &[u8], origin: &Origin<'_>) -> Result<Ve
         raw_path: &origin.address.path,
         raw_query_string: query,
         cookies: cookies(&head.headers),
-        headers: headers(&head.headers, origin),
+        headers: headers(sent, origin),
         query_string_parameters: parameters(query),
         request_context: context(head, origin),
         body: (!body.is_empty()).then(|| text.unwrap_or(&encoded)),

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::response::Response;
 use http::{HeaderValue, StatusCode, header};
+use lambent_model::idempotency::Mode;
 use lambent_policy::sigv4;
 
 /// Why.
@@ -14,6 +15,12 @@ pub(crate) enum Refusal {
     /// Not signed, or not allowed.
     #[error("the caller may not call this function URL")]
     Forbidden,
+    /// A stranger asks for what only the owner, and signed callers, decide.
+    #[error(
+        "An unsigned request cannot change how the function's requests are told apart (configured: {}), nor bring a key unless it is asked for one",
+        .0.as_str()
+    )]
+    Idempotency(Mode),
     /// Signed wrongly.
     #[error(transparent)]
     Signature(sigv4::Error),
@@ -47,6 +54,7 @@ impl Refusal {
             Self::Forbidden | Self::Signature(sigv4::Error::MissingToken) => {
                 (StatusCode::FORBIDDEN, Some("AccessDeniedException"), r#"{"Message":"Forbidden"}"#.to_owned())
             }
+            Self::Idempotency(_) => (StatusCode::FORBIDDEN, Some("AccessDeniedException"), message(&self.to_string())),
             Self::Signature(error) => (error.status(), Some(error.code()), message(&error.to_string())),
             Self::BodyTooLarge { limit } => {
                 let text = format!("Request must be smaller than {limit} bytes for the InvokeFunction operation");

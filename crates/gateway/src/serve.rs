@@ -12,6 +12,7 @@ use http::header::HOST;
 use http::request::Parts as Head;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lambent_invoker::executions::{self, Ask};
 use lambent_invoker::{AffinityValue, Answer, Body as AnswerBody, Invocation, LogTail, Mode, affinity};
 use lambent_model::{RequestId, limits};
 use lambent_policy::sigv4::Principal;
@@ -74,10 +75,14 @@ impl Call<'_> {
             .map_err(|error| Refusal::Invoke(error.into()))?;
         let (principal, body) = self.admit(&resolved, body).await?;
         let affinity = self.affinity(&resolved, principal.as_deref())?;
-        let invocation = Invocation { affinity, ..self.invocation(principal.as_deref(), &body)? };
+        let ask = access::ask(&resolved, principal.as_deref(), &self.head.headers)?;
+        let invocation = Invocation { affinity, ..self.invocation(principal.as_deref(), &body, ask)? };
         let answer = self.parts.invoker.invoke(invocation).await.map_err(Refusal::Invoke)?;
-        let found = answer.affinity;
+        let (found, execution) = (answer.affinity, answer.execution);
         let mut response = respond(self.url.invoke_mode, answer).await?;
+        if let Some(Ok(execution)) = execution.map(|execution| HeaderValue::try_from(execution.to_string())) {
+            response.headers_mut().insert(executions::HEADER, execution);
+        }
         if let Some(found) = found {
             response.headers_mut().insert(affinity::HEADER, HeaderValue::from_static(found.as_str()));
         }
@@ -124,7 +129,7 @@ impl Call<'_> {
         }
     }
 
-    fn invocation(&self, principal: Option<&Principal>, body: &[u8]) -> Result<Invocation, Refusal> {
+    fn invocation(&self, principal: Option<&Principal>, body: &[u8], ask: Option<Ask>) -> Result<Invocation, Refusal> {
         let at = self.parts.clock.now();
         let sent = self.head.headers.get("x-amzn-trace-id").and_then(|value| value.to_str().ok());
         let trace = sent.map_or_else(|| fresh_trace(at), str::to_owned);
@@ -140,6 +145,11 @@ impl Call<'_> {
         };
         // Every member is text or a number, so this cannot fail; if it does, it is no fault of the caller.
         let event = event::build(self.head, body, &origin).map_err(|_| Refusal::Function)?;
+        let input = || event::input(self.head, body, &origin).map_err(|_| Refusal::Function);
+        let idempotency = match ask {
+            Some(ask) => Some(Ask { input: Some(input()?.into()), ..ask }),
+            None => None,
+        };
         let log_tail = LogTail::None;
         Ok(Invocation {
             function: self.url.function.clone(),
@@ -156,7 +166,7 @@ impl Call<'_> {
                 InvokeMode::ResponseStream => Mode::Streaming { log_tail },
             },
             received_at: self.received_at,
-            idempotency: None,
+            idempotency,
         })
     }
 }

@@ -50,6 +50,9 @@ pub enum Error {
         "X-Lambent-Idempotency: key needs a key: send X-Lambent-Idempotency-Key, or configure where in the payload it is"
     )]
     NoIdempotencyKey,
+    /// What a request says of itself cannot be.
+    #[error(transparent)]
+    Idempotency(#[from] crate::executions::Refused),
     /// A request's own affinity value is empty, or too long.
     #[error("X-Lambent-Affinity has {bytes} bytes; a value has 1 to {MAX_VALUE_BYTES}")]
     AffinityValue {
@@ -113,9 +116,11 @@ impl Error {
             Self::NotReady { .. } => "ResourceConflictException",
             Self::Recursive => "RecursiveInvocationException",
             Self::Throttled { .. } | Self::QueueFull | Self::RecordsFull => "TooManyRequestsException",
-            Self::NoIdempotencyKey | Self::AffinityValue { .. } | Self::TenantMissing | Self::TenantUnwanted => {
-                "InvalidParameterValueException"
-            }
+            Self::NoIdempotencyKey
+            | Self::Idempotency(_)
+            | Self::AffinityValue { .. }
+            | Self::TenantMissing
+            | Self::TenantUnwanted => "InvalidParameterValueException",
             Self::IdempotencyMismatch => "IdempotentParameterMismatchException",
             Self::AnswerTooLarge { .. } => "ResponseSizeTooLargeException",
             Self::TooLarge { .. } => "RequestEntityTooLargeException",
@@ -132,7 +137,9 @@ impl Error {
             Self::Resolve(error) => error.status(),
             Self::NotReady { .. } => 409,
             Self::Throttled { .. } | Self::QueueFull | Self::RecordsFull => 429,
-            Self::NoIdempotencyKey | Self::AffinityValue { .. } | Self::IdempotencyMismatch => 400,
+            Self::NoIdempotencyKey | Self::Idempotency(_) | Self::AffinityValue { .. } | Self::IdempotencyMismatch => {
+                400
+            }
             Self::TooLarge { .. } | Self::AnswerTooLarge { .. } => 413,
             Self::NoRuntime { .. } => 502,
             Self::SnapStart { .. } | Self::Recursive | Self::TenantMissing | Self::TenantUnwanted => 400,

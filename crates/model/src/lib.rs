@@ -12,6 +12,7 @@ pub mod function;
 pub mod id;
 pub mod idempotency;
 pub mod limits;
+pub mod service;
 pub mod wasm;
 
 pub use arn::{FunctionArn, FunctionName, FunctionRef, Qualifier, Version};

@@ -97,10 +97,10 @@ async fn connection(stream: TokioIo<TcpStream>, core: Arc<Core>, large: Option<O
     }
 }
 
-/// Signed requests are for the services of the account, and so are calls that code starts; all others are for this server.
+/// Signed requests are for the services of the account, and so is what code says of its invocation; all others are for this server.
 async fn either(core: &Arc<Core>, request: Request<Incoming>) -> Response<Either> {
     match &core.services {
-        Some(services) if is_signed(&request) || is_of_calls(&request) => {
+        Some(services) if is_signed(&request) || is_of_invocation(&request) => {
             let (caller, mut request) = (core.caller(), request);
             // SDKs pass it on where they know that they run in a function; for the others, and so that no chain can hide.
             let trace = caller.invoke.as_ref().and_then(|invoke| HeaderValue::try_from(invoke.trace.as_deref()?).ok());
@@ -113,9 +113,13 @@ async fn either(core: &Arc<Core>, request: Request<Incoming>) -> Response<Either
     }
 }
 
-fn is_of_calls(request: &Request<Incoming>) -> bool {
-    let below = request.uri().path().strip_prefix("/lambent/2026-11-24/calls");
-    below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Calls that it starts, and dependencies that it reports.
+fn is_of_invocation(request: &Request<Incoming>) -> bool {
+    let path = request.uri().path();
+    ["/lambent/2026-11-24/calls", "/lambent/2026-11-24/dependencies"].iter().any(|place| {
+        let below = path.strip_prefix(place);
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
 }
 
 fn is_signed(request: &Request<Incoming>) -> bool {

@@ -4,7 +4,7 @@
 //! Requests that carry a signature (SigV4) are passed on as they are; whoever implements [`Services`] checks it. Credentials are in the
 //! environment; `GET /lambent/2026-11-24/credentials` gives them in the form that SDKs ask containers' hosts for
 //! (`AWS_CONTAINER_CREDENTIALS_FULL_URI`), for clones of snapshots, whose environment is older than they are. What is below
-//! `/lambent/2026-11-24/calls` needs no signature: the socket says which container asks.
+//! `/lambent/2026-11-24/calls` and at `/lambent/2026-11-24/dependencies` needs no signature: the socket says which container asks.
 
 use std::io;
 use std::pin::Pin;
@@ -60,7 +60,7 @@ pub trait Services: Send + Sync + 'static {
     /// Fresh credentials that are good for this long; none where there cannot be any.
     fn credentials(&self, identity: &Identity, life: Duration) -> Option<Credentials>;
 
-    /// Answers a signed request, or one about the calls of the invocation. A signature is not checked yet. Bounding the body is the answerer's.
+    /// Answers a signed request, or one about the invocation under way. A signature is not checked yet. Bounding the body is the answerer's.
     async fn answer(&self, caller: Caller, request: Request<Incoming>) -> Streamed;
 }
 

@@ -1,10 +1,17 @@
-"""Calls to other functions that run while this one goes on: start, do something else, wait.
+"""What code tells the node that runs it: calls to other functions, and what its answer depends on.
+
+Calls run while this one goes on: start, do something else, wait.
 
     call = lambent.start("other", {"n": 1})
     ...
     answer = call.result()          # or: await call
 
 While code waits here its place in the account's concurrency is free for others. `docs/calls.md` has the rules.
+
+    lambent.depends_on("https://example.com/prices", lambent.rows("shop", "SELECT rate FROM rates WHERE currency = ?", "EUR"))
+    ...                             # read them after that, not before
+
+`docs/executions.md` has the rules of dependencies.
 """
 
 import asyncio
@@ -14,9 +21,10 @@ import os
 import sys
 import urllib.parse
 
-__all__ = ["Call", "CallError", "FunctionError", "NotDone", "start", "wait_all", "wait_any"]
+__all__ = ["Call", "CallError", "FunctionError", "NotDone", "depends_on", "rows", "start", "wait_all", "wait_any"]
 
 _PATH = "/lambent/2026-11-24/calls"
+_DEPENDENCIES = "/lambent/2026-11-24/dependencies"
 
 
 class CallError(Exception):
@@ -126,6 +134,25 @@ def wait_any(calls, timeout=None):
 def wait_all(calls, timeout=None):
     """Waits until all of `calls` are done, at most `timeout` seconds; returns those that are."""
     return _wait(list(calls), "all", timeout)
+
+
+def depends_on(*names):
+    """Says what the answer depends on, in the words of `lambent executions configure --on`; read it after this returns.
+
+    Returns False where this invocation's dependencies are not kept, and nothing was done. What cannot be looked at is
+    no error: the function runs again next time. `CallError`: a name is none, or there are too many.
+    """
+    answer = _checked(*_request("POST", _DEPENDENCIES, json.dumps(names).encode()))
+    return json.loads(answer)["recorded"]
+
+
+def rows(service, query, *values):
+    """The name of the rows that `query` gives at an auxiliary service, each `?` in it being one of `values`."""
+    first, *rest = query.split("?")
+    if len(rest) != len(values):
+        raise ValueError(f"the query has {len(rest)} places, and {len(values)} values are given")
+    places = (f"{{{json.dumps(value)}}}{text}" for value, text in zip(values, rest))
+    return f"rows:{service}/{first}{''.join(places)}"
 
 
 def _wait(calls, mode, timeout):

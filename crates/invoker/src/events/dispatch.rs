@@ -314,6 +314,7 @@ fn refused(error: &Error) -> Outcome {
         | Error::TenantMissing
         | Error::TenantUnwanted
         | Error::NoIdempotencyKey
+        | Error::Idempotency(_)
         | Error::AffinityValue { .. }
         | Error::IdempotencyMismatch
         | Error::AnswerTooLarge { .. } => Outcome::Never { status, reason },

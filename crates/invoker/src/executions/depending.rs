@@ -1,6 +1,7 @@
 //! `dependencies`: an answer counts as long as nothing has changed that it depends on.
 //!
-//! The states are taken before the run, so that a change during it makes the record old, never wrong. Who waits for another's run takes
+//! The states are taken before the run, those of what its code reports (`report.rs`) before the code reads, so that a change during it makes
+//! the record old, never wrong. What was reported is looked at for the next request as well as what is declared. Who waits for another's run takes
 //! its answer only after a look of its own, unless nothing has to be looked at or the states are fresh enough: that run may have begun
 //! before a change that the waiting one knows of.
 
@@ -18,7 +19,6 @@ use tokio::task::JoinSet;
 use super::digest::{self, Key};
 use super::flight::{Joined, Lead};
 use super::inspect::{State, Unknown};
-use super::keyed::input;
 use super::looks::Turn;
 use super::record::{Kept, Meta};
 use super::{Done, Executions, Request, Run, buffered, whole};
@@ -36,7 +36,7 @@ pub(super) type States = BTreeMap<String, Result<State, Unknown>>;
 /// States, and when they were.
 pub(super) struct Seen {
     pub states: States,
-    at: Timestamp,
+    pub at: Timestamp,
 }
 
 /// What a request's setting makes of its payload.
@@ -49,7 +49,7 @@ fn sense(request: &Request) -> Sense {
     let Request { resolved, invocation, setting } = request;
     let needs_payload = !setting.input.is_empty() || setting.on.iter().any(|dependency| dependency.needs_payload());
     let payload: Option<Value> = needs_payload.then(|| serde_json::from_slice(&invocation.payload).ok()).flatten();
-    let input = input(setting, &invocation.payload, payload.as_ref());
+    let input = request.input(payload.as_ref());
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (context, identity) = (text(&invocation.client_context), text(&invocation.cognito_identity));
     let version = &resolved.version;
@@ -68,9 +68,15 @@ fn wanted(setting: &Idempotency, payload: &Value) -> Wanted {
     named.collect()
 }
 
-/// Whether a record is of this code and configuration, and of these dependencies.
+/// Whether a record is of this code and configuration, and of these declared dependencies.
 fn is_of(meta: &Meta, version: &FunctionVersion, wanted: &Wanted) -> bool {
-    meta.generation == version.generation && meta.dependencies.keys().eq(wanted.keys())
+    meta.generation == version.generation && meta.is_checked() && meta.declared().eq(wanted.keys())
+}
+
+/// What a record depends on: what is declared, and what its code reported.
+fn all(meta: &Meta, wanted: &Wanted) -> Wanted {
+    let reported = meta.reported.iter().map(|name| (name.clone(), name.parse().ok()));
+    wanted.iter().map(|(name, resource)| (name.clone(), resource.clone())).chain(reported).collect()
 }
 
 /// Whether all is as it was.
@@ -92,15 +98,16 @@ impl Executions {
             let before = found.as_ref().map(|(kept, _)| kept.id);
             if let Some((kept, looked)) = found.filter(|(kept, _)| is_of(&kept.meta, &version, &wanted)) {
                 let now = self.clock.now();
-                let is_fresh = wanted.is_empty() || (looked <= now && now.duration_since(looked) < fresh);
+                let is_fresh =
+                    kept.meta.dependencies.is_empty() || (looked <= now && now.duration_since(looked) < fresh);
                 if !is_fresh {
-                    seen = Some(self.look(&version.arn, &wanted, came).await);
+                    seen = Some(self.look(&version.arn, &all(&kept.meta, &wanted), came).await);
                 }
                 if is_fresh || seen.as_ref().is_some_and(|seen| is_as_it_was(&kept.meta, &seen.states)) {
                     if let Some(Seen { at, .. }) = seen {
                         self.hot.looked(&key, kept.id, at);
                     }
-                    return Ok(self.reused(&Done::from(Kept::clone(&kept)), &asked));
+                    return Ok(self.reused_from(&kept, &asked));
                 }
             }
             match self.flights.join(key, "") {
@@ -164,14 +171,21 @@ impl Executions {
     ) -> Result<Done, Error> {
         let Request { resolved, invocation, setting } = request;
         let version = resolved.version.clone();
-        let seen = match seen {
+        let mut seen = match seen {
             Some(seen) => seen,
             None => self.look(&version.arn, &wanted, came).await,
         };
+        // What an earlier run reported is no matter of this one, unless it reports it again.
+        seen.states.retain(|name, _| wanted.contains_key(name));
         let (request_id, payload) = (invocation.request_id, hex::encode(digest::of([&invocation.payload[..]])));
         let started = self.clock.now();
+        let under_way = self.reports.begin(request_id, version.clone(), &wanted);
         let (answer, bytes) = whole(runner.run(resolved, buffered(invocation)).await?).await?;
+        let noted = under_way.end();
         let finished = self.clock.now();
+        let reported = noted.states.keys().cloned().collect();
+        seen.states.extend(noted.states);
+        seen.at = noted.at.map_or(seen.at, |at| at.min(seen.at));
         let meta = Meta {
             mode: Mode::Dependencies,
             version: version.version,
@@ -183,6 +197,8 @@ impl Executions {
             is_error: answer.error.is_some(),
             content_type: answer.content_type,
             dependencies: seen.states.into_iter().map(|(name, state)| (name, state.ok())).collect(),
+            reported,
+            is_cut_short: noted.is_cut_short,
             looked: seen.at,
         };
         let done = Done { meta, answer: bytes, finished, id: None, log_tail: answer.log_tail };
@@ -218,9 +234,7 @@ impl Executions {
     /// which never counts beyond the freshness bound, must not take its place.
     async fn may_count_again(&self, key: &Key, meta: &Meta) -> bool {
         let is_good = |kept: &Meta| {
-            kept.is_checked()
-                && kept.generation == meta.generation
-                && kept.dependencies.keys().eq(meta.dependencies.keys())
+            kept.is_checked() && kept.generation == meta.generation && kept.declared().eq(meta.declared())
         };
         match self.candidate(key).await {
             Ok(found) => found.is_some_and(|(kept, _)| is_good(&kept.meta)),
@@ -238,36 +252,18 @@ impl Executions {
         let mut states = States::new();
         let mut looks = JoinSet::new();
         for (name, resource) in wanted {
-            match resource {
-                None => {
-                    let why = "the payload has no single text, number or truth value at its path";
-                    states.insert(name.clone(), Err(Unknown(why.to_owned())));
+            let resource = match self.at_once(of, resource.as_ref()) {
+                Ok(resource) => resource.clone(),
+                Err(state) => {
+                    states.insert(name.clone(), state);
+                    continue;
                 }
-                Some(Resource::Function { function, .. }) => {
-                    let arn = function.resolve(&of.account, &of.region);
-                    if arn.account != of.account {
-                        states.insert(name.clone(), Err(Unknown("it is another account's".to_owned())));
-                        continue;
-                    }
-                    let found = self.directory.resolve(&arn, function.qualifier.as_ref());
-                    let state = found.map(|found| State::Generation(found.version.generation));
-                    states.insert(
-                        name.clone(),
-                        state.or_else(|error| match error {
-                            lambent_registry::Error::ResourceNotFound(_) => Ok(State::Absent),
-                            error => Err(Unknown(error.to_string())),
-                        }),
-                    );
-                }
-                Some(resource) => {
-                    let (name, resource, waiting) =
-                        (name.clone(), resource.clone(), self.looks.wait(&resource.to_string()));
-                    looks.spawn(async move {
-                        let look = waiting.look(&resource, came).await;
-                        (name, look)
-                    });
-                }
-            }
+            };
+            let (name, waiting) = (name.clone(), self.looks.wait(&resource.to_string()));
+            looks.spawn(async move {
+                let look = waiting.look(&resource, came).await;
+                (name, look)
+            });
         }
         while let Some(looked) = looks.join_next().await {
             if let Ok((name, look)) = looked {
@@ -279,5 +275,30 @@ impl Executions {
             }
         }
         Seen { states, at }
+    }
+
+    /// What has to be looked at outside; else the state, which is known here, or that it may not be known.
+    fn at_once<'a>(
+        &self,
+        of: &FunctionArn,
+        resource: Option<&'a Resource>,
+    ) -> Result<&'a Resource, Result<State, Unknown>> {
+        let unknown = |why: &str| Err(Unknown(why.to_owned()));
+        match resource {
+            None => Err(unknown("the payload has no single text, number or truth value at its path")),
+            Some(Resource::Function { function, .. }) => {
+                let arn = function.resolve(&of.account, &of.region);
+                if arn.account != of.account {
+                    return Err(unknown("it is another account's"));
+                }
+                Err(match self.directory.resolve(&arn, function.qualifier.as_ref()) {
+                    Ok(found) => Ok(State::Generation(found.version.generation)),
+                    Err(lambent_registry::Error::ResourceNotFound(_)) => Ok(State::Absent),
+                    Err(error) => unknown(&error.to_string()),
+                })
+            }
+            // Before a look that another function's request may share.
+            Some(resource) => self.looks.check(of, resource).map(|()| resource).map_err(Err),
+        }
     }
 }

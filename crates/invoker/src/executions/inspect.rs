@@ -2,7 +2,8 @@
 //!
 //! So it goes nowhere that a function's owner could not: HTTP resources on this machine only where the configuration names the host
 //! (the address that was checked is the one that is connected to, and redirects are not followed), files only of directories that it
-//! names (what was opened is what is checked, so links lead nowhere else). What is told of them is a digest, never content.
+//! names (what was opened is what is checked, so links lead nowhere else), rows only of services that are there for the function. What is
+//! told of them is a digest, never content.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -16,7 +17,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_lc_rs::digest::{Context, SHA256};
 use http::{HeaderMap, Method, StatusCode, header};
+use lambent_model::FunctionArn;
 use lambent_model::idempotency::Resource;
+use lambent_policy::services::{ResultDigest, Services};
 use lambent_registry::S3;
 use lambent_sandbox::egress::{self, Verdict};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -58,12 +61,16 @@ pub struct Unknown(pub String);
 pub trait Inspect: Send + Sync + 'static {
     /// The state of `resource`. Functions are not asked for here.
     async fn state(&self, resource: &Resource) -> Result<State, Unknown>;
+
+    /// Whether that may be looked at for `function`.
+    fn check(&self, function: &FunctionArn, resource: &Resource) -> Result<(), Unknown>;
 }
 
 /// The real one.
 pub struct Inspector {
     options: Options,
     s3: S3,
+    services: Services,
     open: reqwest::Client,
     guarded: reqwest::Client,
     allowed: HashSet<String>,
@@ -71,8 +78,8 @@ pub struct Inspector {
 }
 
 impl Inspector {
-    /// Looks within the bounds of `options`; at objects with the node's own client.
-    pub fn new(options: Options, s3: S3) -> Result<Self, reqwest::Error> {
+    /// Looks within the bounds of `options`; at objects with the node's own client, at rows by `services`.
+    pub fn new(options: Options, s3: S3, services: Services) -> Result<Self, reqwest::Error> {
         let client = || {
             // A redirect could lead where the resource itself may not be.
             let none = reqwest::redirect::Policy::none();
@@ -80,6 +87,7 @@ impl Inspector {
         };
         Ok(Self {
             s3,
+            services,
             open: client().build()?,
             guarded: client().dns_resolver(Arc::new(Guard)).build()?,
             allowed: options.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
@@ -103,6 +111,10 @@ impl Inspector {
                 let read = tokio::task::spawn_blocking(move || file(&path, &allowed));
                 read.await.unwrap_or_else(|error| Err(Unknown(error.to_string())))
             }
+            Resource::Rows { service, query } => match self.services.digest(service, query).await {
+                Ok(ResultDigest(digest)) => Ok(State::Digest(hex::encode(digest))),
+                Err(error) => Err(Unknown(error.to_string())),
+            },
             Resource::Function { .. } => Err(Unknown("it is no thing outside".to_owned())),
         }
     }
@@ -158,6 +170,15 @@ impl Inspect for Inspector {
         };
         let late = || Err(Unknown(format!("it took longer than {:?}", self.options.look_within)));
         tokio::time::timeout(self.options.look_within, look).await.unwrap_or_else(|_| late())
+    }
+
+    fn check(&self, function: &FunctionArn, resource: &Resource) -> Result<(), Unknown> {
+        match resource {
+            Resource::Rows { service, .. } => {
+                self.services.check(function, service).map_err(|error| Unknown(error.to_string()))
+            }
+            Resource::Http(_) | Resource::S3 { .. } | Resource::File(_) | Resource::Function { .. } => Ok(()),
+        }
     }
 }
 

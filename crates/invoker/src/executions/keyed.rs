@@ -63,7 +63,7 @@ impl Executions {
         loop {
             if let Some((kept, _)) = self.hot.get(&key, self.clock.now()) {
                 same(&payload, &kept.meta.payload)?;
-                return Ok(self.reused(&Done::from(Kept::clone(&kept)), &asked));
+                return Ok(self.reused_from(&kept, &asked));
             }
             match self.flights.join(key, &payload) {
                 Joined::Follow(follow) => {
@@ -179,6 +179,8 @@ impl Keyed {
             is_error: false,
             content_type: String::new(),
             dependencies: Default::default(),
+            reported: Default::default(),
+            is_cut_short: false,
             looked: now,
         }
     }
@@ -190,23 +192,23 @@ impl Request {
         let invocation = &self.invocation;
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         let (context, identity) = (text(&invocation.client_context), text(&invocation.cognito_identity));
-        let payload = input(&self.setting, &invocation.payload, None);
+        let payload = self.input(None);
         hex::encode(digest::of([&payload[..], context.as_bytes(), identity.as_bytes()]))
     }
-}
 
-/// The parts of a payload that matter, as text; all of it where none are named, or it is no JSON and has no parts.
-pub(super) fn input(setting: &Idempotency, payload: &Bytes, parsed: Option<&Value>) -> Bytes {
-    let owned: Option<Value> = match (parsed, setting.input.as_slice()) {
-        (None, [_, ..]) => serde_json::from_slice(payload).ok(),
-        _ => None,
-    };
-    match (parsed.or(owned.as_ref()), setting.input.as_slice()) {
-        (Some(value), paths @ [_, ..]) => {
-            let of = |path: &Selector| Value::from_iter(path.all(value).into_iter().cloned());
-            Value::from_iter(paths.iter().flat_map(|path| [path.as_str().into(), of(path)])).to_string().into()
+    /// The parts of its payload that matter, as text; all of it where none are named, or it is no JSON and has no parts.
+    pub(super) fn input(&self, parsed: Option<&Value>) -> Bytes {
+        let (payload, paths) = (&self.invocation.payload, self.setting.input.as_slice());
+        if paths.is_empty() {
+            return self.whole_input().clone();
         }
-        _ => payload.clone(),
+        let owned: Option<Value> = match parsed {
+            None => serde_json::from_slice(payload).ok(),
+            Some(_) => None,
+        };
+        let Some(value) = parsed.or(owned.as_ref()) else { return payload.clone() };
+        let of = |path: &Selector| Value::from_iter(path.all(value).into_iter().cloned());
+        Value::from_iter(paths.iter().flat_map(|path| [path.as_str().into(), of(path)])).to_string().into()
     }
 }
 

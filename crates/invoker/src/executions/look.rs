@@ -1,7 +1,7 @@
 //! What people see of execution records, and do about them.
 
 use jiff::Timestamp;
-use lambent_model::idempotency::{Dependency, Mode, Resource};
+use lambent_model::idempotency::Mode;
 use lambent_model::{AccountId, FunctionArn, FunctionRef, Qualifier, Version};
 use lambent_store::records::{Owner, Query, Record, RecordId};
 use serde::Serialize;
@@ -78,11 +78,25 @@ pub struct Reason {
     pub dependencies: Vec<Difference>,
 }
 
+/// How a dependency came to be one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// Every execution depends on its code and configuration.
+    Own,
+    /// The function's setting names it.
+    Declared,
+    /// Its code reported it while it ran.
+    Reported,
+}
+
 /// A dependency then and now.
 #[derive(Debug, Clone, Serialize)]
 pub struct Difference {
     /// What it is.
     pub name: String,
+    /// Who says so.
+    pub origin: Origin,
     /// As recorded; none: it could not be told.
     pub recorded: Option<State>,
     /// As it is.
@@ -132,6 +146,7 @@ impl Executions {
             ("expired", ..) => (false, "its time is over".to_owned()),
             ("started", ..) => (false, "it has no answer yet".to_owned()),
             (_, Mode::Key, _) => (true, "its key counts until it expires".to_owned()),
+            _ if meta.is_cut_short => (false, "a report of dependencies by its code was refused".to_owned()),
             (.., []) => (true, "nothing has changed".to_owned()),
             (.., changed) => (false, format!("changed, or not to be told: {}", changed.join(", "))),
         };
@@ -215,11 +230,11 @@ impl Executions {
         };
         let is_unchanged = current.as_ref() == Some(&recorded);
         let name = "code and configuration".to_owned();
-        Difference { name, recorded: Some(recorded), current, problem, is_unchanged }
+        Difference { name, origin: Origin::Own, recorded: Some(recorded), current, problem, is_unchanged }
     }
 
     async fn others(&self, arn: &FunctionArn, meta: &Meta) -> Vec<Difference> {
-        let wanted: Wanted = meta.dependencies.keys().map(|name| (name.clone(), resource(name))).collect();
+        let wanted: Wanted = meta.dependencies.keys().map(|name| (name.clone(), name.parse().ok())).collect();
         let mut states = self.look(arn, &wanted, self.looks.come()).await.states;
         let each = meta.dependencies.iter().map(|(name, recorded)| {
             let (current, problem) = match states.remove(name) {
@@ -228,23 +243,10 @@ impl Executions {
                 None => (None, None),
             };
             let is_unchanged = recorded.is_some() && *recorded == current;
-            Difference { name: name.clone(), recorded: recorded.clone(), current, problem, is_unchanged }
+            let origin = if meta.reported.contains(name) { Origin::Reported } else { Origin::Declared };
+            Difference { name: name.clone(), origin, recorded: recorded.clone(), current, problem, is_unchanged }
         });
         each.collect()
-    }
-}
-
-/// What a recorded name stands for. It has been filled in already, so it is taken to the letter.
-fn resource(name: &str) -> Option<Resource> {
-    match name.split_once(':')? {
-        ("http" | "https", _) => Some(Resource::Http(name.to_owned())),
-        ("s3", rest) => {
-            let (bucket, key) = rest.strip_prefix("//")?.split_once('/')?;
-            Some(Resource::S3 { bucket: bucket.to_owned(), key: key.to_owned() })
-        }
-        ("file", rest) => Some(Resource::File(rest.strip_prefix("//")?.to_owned())),
-        ("function", _) => name.parse::<Dependency>().ok()?.of(&serde_json::Value::Null, str::to_owned),
-        _ => None,
     }
 }
 

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use lambent_model::Clock;
 use lambent_model::idempotency::Resource;
+use lambent_model::{Clock, FunctionArn};
 
 use super::inspect::{Inspect, State, Unknown};
 
@@ -50,6 +50,11 @@ impl Looks {
     /// The turn of who comes now.
     pub fn come(&self) -> Turn {
         Turn(self.turns.fetch_add(1, Ordering::SeqCst))
+    }
+
+    /// Whether `function` may have `resource` looked at.
+    pub fn check(&self, function: &FunctionArn, resource: &Resource) -> Result<(), Unknown> {
+        self.inspector.check(function, resource)
     }
 
     /// Takes a place among those who wait for a look at what is called `name`.

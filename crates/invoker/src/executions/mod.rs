@@ -5,6 +5,7 @@
 //! key            keyed.rs      the start is on disk before the run, the answer before it is given: a key has one success on record
 //! dependencies   depending.rs  the states of all dependencies are taken before the run and kept with the answer; the next request
 //!                              has them looked at, side by side, and gets that answer where none changed
+//! report.rs      its code says while it runs what else it depends on
 //! ```
 //! What is bounded: records by the store, those in memory by bytes ([`Options::memory_bytes`]), a look at one dependency by
 //! [`Options::look_within`], looks at once by [`Options::looks`]. A dependency that cannot be looked at means: run. Requests that are the
@@ -12,6 +13,7 @@
 //!
 //! Whoever asked may go: the run goes on, is recorded, and the next one gets its answer.
 
+mod ask;
 mod depending;
 mod digest;
 mod flight;
@@ -21,6 +23,7 @@ mod keyed;
 mod look;
 mod looks;
 mod record;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -46,9 +49,12 @@ use flight::Flights;
 use hot::Hot;
 use looks::Looks;
 use record::{Kept, Meta};
+use report::Reports;
 
+pub use ask::{Ask, HEADER, KEY, MODE, Refused};
 pub use inspect::{Inspect, Inspector, State, Unknown};
-pub use look::{Described, Difference, Filter, Reason};
+pub use look::{Described, Difference, Filter, Origin, Reason};
+pub use report::{Error as ReportError, Reported};
 
 /// How often what has expired is deleted.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
@@ -78,15 +84,6 @@ impl Default for Options {
             hosts: Vec::new(),
         }
     }
-}
-
-/// What a request says of itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Ask {
-    /// The mode instead of the function's.
-    pub mode: Option<Mode>,
-    /// Its key; without a mode beside it, it means [`Mode::Key`].
-    pub key: Option<String>,
 }
 
 /// How an answer came about.
@@ -136,6 +133,7 @@ pub struct Executions {
     clock: Arc<dyn Clock>,
     hot: Hot,
     flights: Flights,
+    reports: Reports,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -167,6 +165,7 @@ impl Executions {
             clock,
             hot: Hot::new(memory_bytes),
             flights: Flights::default(),
+            reports: Reports::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
@@ -237,16 +236,26 @@ impl Executions {
             request_id: invocation.request_id,
             log_tail: done.log_tail.clone(),
             execution: Some(Execution::Ran { record: done.id }),
-            ..answer(done, invocation)
+            ..answer(&done.meta, &done.answer, invocation)
         }
     }
 
     /// The answer to `invocation` of another's run.
     fn reused(&self, done: &Done, invocation: &Asked) -> Answer {
         count(done.meta.mode, "reused");
-        let age = self.clock.now().duration_since(done.finished);
-        let age = Duration::try_from(age).unwrap_or_default();
-        Answer { execution: Some(Execution::Reused { record: done.id, age }), ..answer(done, invocation) }
+        let execution = Some(Execution::Reused { record: done.id, age: self.age(done.finished) });
+        Answer { execution, ..answer(&done.meta, &done.answer, invocation) }
+    }
+
+    /// The same, of a record. Its dependencies are not copied for that.
+    fn reused_from(&self, kept: &Kept, invocation: &Asked) -> Answer {
+        count(kept.meta.mode, "reused");
+        let execution = Some(Execution::Reused { record: Some(kept.id), age: self.age(kept.finished) });
+        Answer { execution, ..answer(&kept.meta, &kept.answer, invocation) }
+    }
+
+    fn age(&self, finished: Timestamp) -> Duration {
+        Duration::try_from(self.clock.now().duration_since(finished)).unwrap_or_default()
     }
 
     /// The end of a window that begins now.
@@ -269,6 +278,12 @@ struct Request {
 }
 
 impl Request {
+    /// What of it the answer depends on, where the setting names no parts of the payload.
+    fn whole_input(&self) -> &Bytes {
+        let own = self.invocation.idempotency.as_ref().and_then(|ask| ask.input.as_ref());
+        own.unwrap_or(&self.invocation.payload)
+    }
+
     fn asked(&self) -> Asked {
         Asked { request_id: self.invocation.request_id, received_at: self.invocation.received_at }
     }
@@ -281,13 +296,13 @@ struct Asked {
     received_at: std::time::Instant,
 }
 
-fn answer(done: &Done, asked: &Asked) -> Answer {
+fn answer(meta: &Meta, answer: &Bytes, asked: &Asked) -> Answer {
     Answer {
-        executed_version: done.meta.version,
+        executed_version: meta.version,
         request_id: asked.request_id,
-        error: done.meta.is_error.then_some(ErrorKind::Unhandled),
-        content_type: done.meta.content_type.clone(),
-        body: Body::Buffered(done.answer.clone()),
+        error: meta.is_error.then_some(ErrorKind::Unhandled),
+        content_type: meta.content_type.clone(),
+        body: Body::Buffered(answer.clone()),
         stages: Stages::since(asked.received_at),
         log_tail: None,
         finished: None,

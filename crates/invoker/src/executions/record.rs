@@ -1,6 +1,6 @@
 //! What is kept of an execution.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -35,7 +35,13 @@ pub(super) struct Meta {
     /// What the answer depends on and the state that was in before the run. None where it could not be told.
     #[serde(default)]
     pub dependencies: BTreeMap<String, Option<State>>,
-    /// When they were looked at.
+    /// Those of them that are not declared: its code has reported them while it ran, and they were looked at then.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub reported: BTreeSet<String>,
+    /// A report of its code was refused, so what else it depends on is not known.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_cut_short: bool,
+    /// When they were looked at; the first of them.
     pub looked: Timestamp,
 }
 
@@ -55,9 +61,14 @@ impl Meta {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 
-    /// Whether the state of each dependency is known.
+    /// Whether each dependency and its state is known.
     pub fn is_checked(&self) -> bool {
-        self.dependencies.values().all(Option::is_some)
+        !self.is_cut_short && self.dependencies.values().all(Option::is_some)
+    }
+
+    /// What was declared when it ran.
+    pub fn declared(&self) -> impl Iterator<Item = &String> {
+        self.dependencies.keys().filter(|name| !self.reported.contains(*name))
     }
 
     /// None where a later release wrote it, or it is damaged: then the record is as if it were not there.
@@ -81,6 +92,7 @@ impl Kept {
     /// What it takes in memory.
     pub fn bytes(&self) -> usize {
         let dependencies: usize = self.meta.dependencies.keys().map(|text| text.len() + 128).sum();
-        self.answer.len() + dependencies + 512
+        let reported: usize = self.meta.reported.iter().map(|text| text.len() + 32).sum();
+        self.answer.len() + dependencies + reported + 512
     }
 }

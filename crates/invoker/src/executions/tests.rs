@@ -19,6 +19,9 @@ use tokio::sync::Semaphore;
 
 use super::*;
 
+/// URLs and their ETags, and the code, at a time.
+type Past = (Timestamp, HashMap<String, Option<String>>, uuid::Uuid);
+
 /// Everything outside of executions.
 struct World {
     now: Mutex<Timestamp>,
@@ -35,6 +38,23 @@ struct World {
     gone: Mutex<Option<FunctionArn>>,
     fails: Mutex<bool>,
     refuses: Mutex<bool>,
+    /// What its code reports, and what comes of that.
+    reports: Mutex<Vec<String>>,
+    reported: Mutex<Option<Result<Reported, String>>>,
+    /// A change that comes while it runs: before it reports, before it reads, or after.
+    during: Mutex<Option<(Moment, String, Option<String>)>>,
+    /// Who is told what its code reports.
+    executions: Mutex<std::sync::Weak<Executions>>,
+    /// The world as it became, and when; for the property below.
+    past: Mutex<Vec<Past>>,
+}
+
+/// When in a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    Begun,
+    Reported,
+    Read,
 }
 
 impl Clock for World {
@@ -72,6 +92,13 @@ impl Inspect for World {
             Some(None) => Err(Unknown("it does not answer".to_owned())),
         }
     }
+
+    fn check(&self, _: &FunctionArn, resource: &Resource) -> Result<(), Unknown> {
+        match resource.to_string().starts_with("rows:others") {
+            true => Err(Unknown("it is for others".to_owned())),
+            false => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -79,7 +106,15 @@ impl Run for World {
     /// Answers with what the world is like, and with the number of the run.
     async fn run(&self, _: Resolved, invocation: Invocation) -> Result<Answer, Error> {
         let number = self.runs.fetch_add(1, Ordering::Relaxed) + 1;
+        self.comes_to(Moment::Begun);
+        let (names, executions) = (self.reports.lock().unwrap().clone(), self.executions.lock().unwrap().upgrade());
+        if let (Some(executions), false) = (executions, names.is_empty()) {
+            let reported = executions.report(invocation.request_id, &names).await;
+            *self.reported.lock().unwrap() = Some(reported.map_err(|error| error.to_string()));
+        }
+        self.comes_to(Moment::Reported);
         let sight = self.sight(&invocation.payload);
+        self.comes_to(Moment::Read);
         let _pass = self.gate.acquire().await.unwrap();
         if *self.refuses.lock().unwrap() {
             return Err(Error::ShuttingDown);
@@ -102,14 +137,34 @@ impl Run for World {
 impl World {
     /// What a run sees.
     fn sight(&self, payload: &[u8]) -> String {
-        let mut outside: Vec<_> = self.outside.lock().unwrap().clone().into_iter().collect();
-        outside.sort();
         let generation = self.resolved.lock().unwrap().version.generation;
-        format!("{outside:?} {generation} {}", String::from_utf8_lossy(payload))
+        sighted(&self.outside.lock().unwrap(), generation, payload)
     }
 
     fn set(&self, url: &str, etag: Option<&str>) {
         self.outside.lock().unwrap().insert(url.to_owned(), etag.map(str::to_owned));
+        self.remember();
+    }
+
+    fn comes_to(&self, moment: Moment) {
+        let mut during = self.during.lock().unwrap();
+        if let Some((_, url, etag)) = during.take_if(|(when, ..)| *when == moment) {
+            self.set(&url, etag.as_deref());
+        }
+    }
+
+    fn remember(&self) {
+        let generation = self.resolved.lock().unwrap().version.generation;
+        self.past.lock().unwrap().push((self.now(), self.outside.lock().unwrap().clone(), generation));
+    }
+
+    fn reports(&self, names: &[&str]) {
+        *self.reports.lock().unwrap() = names.iter().map(|&name| name.to_owned()).collect();
+    }
+
+    /// What came of the last report.
+    fn reported(&self) -> Result<Reported, String> {
+        self.reported.lock().unwrap().take().unwrap()
     }
 
     fn pass(&self, milliseconds: i64) {
@@ -130,6 +185,12 @@ impl World {
     fn runs(&self) -> u64 {
         self.runs.load(Ordering::Relaxed)
     }
+}
+
+fn sighted(outside: &HashMap<String, Option<String>>, generation: uuid::Uuid, payload: &[u8]) -> String {
+    let mut outside: Vec<_> = outside.iter().collect();
+    outside.sort();
+    format!("{outside:?} {generation} {}", String::from_utf8_lossy(payload))
 }
 
 struct Bench {
@@ -158,6 +219,11 @@ impl Bench {
             gone: Mutex::default(),
             fails: Mutex::new(false),
             refuses: Mutex::new(false),
+            reports: Mutex::default(),
+            reported: Mutex::default(),
+            during: Mutex::default(),
+            executions: Mutex::default(),
+            past: Mutex::default(),
         });
         let executions = executions(&store.records, &world, memory_bytes);
         Self { executions, records: store.records.clone(), world, _dir: dir }
@@ -188,7 +254,9 @@ impl Bench {
 }
 
 fn executions(records: &Arc<dyn Records>, world: &Arc<World>, memory_bytes: usize) -> Arc<Executions> {
-    Executions::start(records.clone(), world.clone(), world.clone(), world.clone(), memory_bytes)
+    let executions = Executions::start(records.clone(), world.clone(), world.clone(), world.clone(), memory_bytes);
+    *world.executions.lock().unwrap() = Arc::downgrade(&executions);
+    executions
 }
 
 async fn until(is_so: impl Fn() -> bool) {
@@ -198,7 +266,7 @@ async fn until(is_so: impl Fn() -> bool) {
 }
 
 fn by_key(key: &str) -> Option<Ask> {
-    Some(Ask { mode: None, key: Some(key.to_owned()) })
+    Some(Ask { key: Some(key.to_owned()), ..Ask::default() })
 }
 
 fn invocation(resolved: &Resolved, payload: &str, idempotency: Option<Ask>) -> Invocation {
@@ -231,7 +299,7 @@ fn resolved(setting: serde_json::Value) -> Resolved {
         timeout: Duration::from_secs(3),
         memory_mib: 128,
         ephemeral_mib: 512,
-        network: Network::None,
+        network: Network::Internet,
         logging: Logging {
             group: "/aws/lambda/one".to_owned(),
             format: LogFormat::Text,
@@ -284,7 +352,7 @@ async fn a_key_stands_for_one_payload() {
     // Without a key each runs; who asks for one by name is told.
     assert!(!bench.is_reused("{}").await);
     assert!(!bench.is_reused("no JSON").await);
-    let ask = Some(Ask { mode: Some(Mode::Key), key: None });
+    let ask = Some(Ask { mode: Some(Mode::Key), ..Ask::default() });
     assert!(matches!(bench.ask("{}", ask).await, Err(Error::NoIdempotencyKey)));
     assert_eq!(bench.world.runs(), 3);
 }
@@ -524,20 +592,195 @@ async fn what_belongs_to_no_function_is_swept_at_the_start() {
     assert_eq!(bench.executions.sweep().await.unwrap(), 0);
 }
 
+#[tokio::test]
+async fn what_the_code_reports_is_looked_at_as_well() {
+    let mut bench = Bench::new(json!({"mode": "dependencies", "on": ["https://h/a"]}));
+    let (a, b) = ("https://h/a", r#"rows:shop/SELECT 1 WHERE x = {"y"}"#);
+    bench.world.reports(&[b, a, b]);
+    let (_, Execution::Ran { record: Some(id) }) = bench.ask("1", None).await.unwrap() else { panic!() };
+    assert_eq!(bench.world.reported(), Ok(Reported::Noted(vec![])));
+    assert_eq!(bench.world.looks(), 2, "what is declared was looked at before");
+    for _ in 0..2 {
+        assert!(bench.is_reused("1").await);
+        let why = bench.executions.why(&Default::default(), id.0).await.unwrap().unwrap();
+        let origins: Vec<_> = why.dependencies.iter().map(|each| (each.name.as_str(), each.origin)).collect();
+        let own = ("code and configuration", Origin::Own);
+        assert_eq!(origins, [own, (a, Origin::Declared), (b, Origin::Reported)]);
+        assert!(why.is_reusable);
+        bench.restart();
+    }
+    bench.world.set(b, Some("1"));
+    bench.world.reports(&[]);
+    assert!(!bench.is_reused("1").await);
+    bench.world.set(b, Some("2"));
+    assert!(bench.is_reused("1").await, "the last run depended on it no more");
+}
+
+#[tokio::test]
+async fn a_change_after_the_report_is_noticed_and_one_before_it_is_known() {
+    for (moment, is_reused) in [(Moment::Begun, true), (Moment::Reported, false), (Moment::Read, false)] {
+        let bench = Bench::new(json!({"mode": "dependencies"}));
+        bench.world.reports(&["https://h/a"]);
+        *bench.world.during.lock().unwrap() = Some((moment, "https://h/a".to_owned(), Some("1".to_owned())));
+        let first = bench.ask("1", None).await.unwrap().0;
+        assert_eq!(bench.is_reused("1").await, is_reused, "{moment:?}");
+        let second = bench.ask("1", None).await.unwrap().0;
+        assert_eq!(first == second, is_reused, "{moment:?}");
+    }
+}
+
+#[tokio::test]
+async fn reports_that_say_nothing_leave_no_record_to_reuse() {
+    let long = format!("https://h/{}", "a".repeat(2048));
+    let many: Vec<String> = (0..65).map(|n| format!("https://h/{n}")).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (names, expected) in [
+        (&["nonsense"][..], r#""nonsense" is no dependency: begin it with"#),
+        (&[long.as_str()], "it has 2058 bytes; it may have 2048"),
+        (&many, "With these the invocation would have reported 65 dependencies; it may report 64"),
+    ] {
+        let bench = Bench::new(json!({"mode": "dependencies"}));
+        bench.world.reports(names);
+        let (_, Execution::Ran { record: Some(id) }) = bench.ask("1", None).await.unwrap() else { panic!() };
+        let error = bench.world.reported().unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        let why = bench.executions.why(&Default::default(), id.0).await.unwrap().unwrap();
+        assert_eq!(
+            (why.is_reusable, why.because.as_str()),
+            (false, "a report of dependencies by its code was refused")
+        );
+        assert!(!bench.is_reused("1").await);
+    }
+    let bench = Bench::new(json!({"mode": "dependencies"}));
+    bench.world.reports(&many[..64]);
+    bench.ask("1", None).await.unwrap();
+    assert_eq!(bench.world.reported(), Ok(Reported::Noted(vec![])));
+    assert!(bench.is_reused("1").await);
+}
+
+#[tokio::test]
+async fn what_is_reported_and_cannot_be_looked_at_means_run() {
+    for name in ["https://h/silent", "rows:others/SELECT 1"] {
+        let bench = Bench::new(json!({"mode": "dependencies"}));
+        bench.world.set("https://h/silent", None);
+        bench.world.reports(&[name]);
+        bench.ask("1", None).await.unwrap();
+        let Ok(Reported::Noted(unchecked)) = bench.world.reported() else { panic!() };
+        assert_eq!(unchecked.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), [name]);
+        assert!(!bench.is_reused("1").await);
+    }
+    // What its code may not reach the node does not reach for it; what is declared is its owner's affair.
+    let bench = Bench::new(json!({"mode": "dependencies", "on": ["https://h/a"]}));
+    let offline = FunctionVersion {
+        network: Network::None,
+        ..FunctionVersion::clone(&bench.world.resolved.lock().unwrap().version)
+    };
+    let online = FunctionVersion { network: Network::Internet, ..offline.clone() };
+    for (version, reports, looks) in [
+        (&offline, "https://h/b", 1),
+        (&offline, "s3://b/k", 1),
+        (&offline, "file:///f", 2),
+        (&online, "https://h/b", 2),
+    ] {
+        bench.world.resolved.lock().unwrap().version = Arc::new(version.clone());
+        bench.world.reports(&[reports]);
+        let before = bench.world.looks();
+        bench.ask(reports, None).await.unwrap();
+        assert_eq!(bench.world.looks() - before, looks, "{reports}");
+        assert_eq!(bench.is_reused(reports).await, looks == 2, "{reports}");
+    }
+}
+
+#[tokio::test]
+async fn reports_of_runs_that_keep_no_dependencies_are_ignored() {
+    for (setting, ask) in [(json!({"mode": "off"}), None), (json!({"mode": "key"}), by_key("a"))] {
+        let bench = Bench::new(setting);
+        bench.world.reports(&["https://h/a"]);
+        bench.ask("1", ask).await.unwrap();
+        assert_eq!((bench.world.reported(), bench.world.looks()), (Ok(Reported::Ignored), 0));
+        bench.world.reports(&["nonsense"]);
+        bench.ask("2", by_key("b")).await.unwrap();
+        assert!(bench.world.reported().is_err(), "code is told of its mistakes whatever the mode");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_ends_before_a_look_does_is_not_reused_and_runs_keep_their_reports_apart() {
+    let bench = Arc::new(Bench::new(json!({"mode": "dependencies"})));
+    bench.world.gate.forget_permits(1000);
+    // Their code does not wait: the test reports for them.
+    let ask = |payload: &'static str| {
+        let resolved = bench.world.resolved.lock().unwrap().clone();
+        let invocation = invocation(&resolved, payload, None);
+        let (id, theirs) = (invocation.request_id, bench.clone());
+        (id, tokio::spawn(async move { theirs.executions.invoke(theirs.world.clone(), resolved, invocation).await }))
+    };
+    let ((first, one), (second, two)) = (ask("1"), ask("2"));
+    until(|| bench.world.runs() == 2).await;
+    let report = |id, name: &'static str| {
+        let theirs = bench.clone();
+        tokio::spawn(async move { theirs.executions.report(id, &[name.to_owned()]).await.unwrap() })
+    };
+    assert_eq!(report(first, "https://h/1").await.unwrap(), Reported::Noted(vec![]));
+    bench.world.sight.forget_permits(1000);
+    let slow = report(second, "https://h/2");
+    until(|| bench.world.looks() == 2).await;
+    bench.world.gate.add_permits(1000);
+    one.await.unwrap().unwrap();
+    two.await.unwrap().unwrap();
+    bench.world.sight.add_permits(1000);
+    slow.await.unwrap();
+    assert_eq!(report(first, "https://h/3").await.unwrap(), Reported::Ignored, "it is over");
+    assert!(bench.is_reused("1").await);
+    assert!(!bench.is_reused("2").await);
+    bench.world.set("https://h/2", Some("1"));
+    assert!(bench.is_reused("1").await, "the other's");
+    bench.world.set("https://h/1", Some("1"));
+    assert!(!bench.is_reused("1").await);
+}
+
+#[tokio::test]
+async fn a_payload_that_is_never_the_same_says_what_of_it_is_the_input() {
+    for mode in [json!({"mode": "dependencies"}), json!({"mode": "key", "key": "$.key"})] {
+        let bench = Bench::new(mode);
+        let input = |text: &'static str| Some(Ask { input: Some(text.into()), ..Ask::default() });
+        let first = bench.ask(r#"{"key": 1, "time": 1}"#, input("a")).await.unwrap().0;
+        assert_eq!(bench.ask(r#"{"key": 1, "time": 2}"#, input("a")).await.unwrap().0, first);
+        let other = bench.ask(r#"{"key": 1, "time": 2}"#, input("b")).await;
+        assert!(other.is_err() || other.is_ok_and(|(answer, _)| answer != first));
+    }
+    let bench = Bench::new(json!({"mode": "dependencies", "input": ["$.a"]}));
+    let input = |text: &'static str| Some(Ask { input: Some(text.into()), ..Ask::default() });
+    let first = bench.ask(r#"{"a": 1}"#, input("a")).await.unwrap().0;
+    assert_eq!(bench.ask(r#"{"a": 1}"#, input("b")).await.unwrap().0, first, "the setting is more exact");
+}
+
 /// One step of a history.
 #[derive(Debug, Clone)]
 enum Step {
     Ask(u8),
+    /// While something changes.
+    AskDuring(u8, Moment, u8),
     Change(u8, Option<u8>),
     Deploy,
     Pass(u16),
     Restart,
 }
 
+/// Declared, declared, reported, reported.
+const THINGS: [&str; 4] = [
+    "https://h/0",
+    r#"rows:shop/SELECT a FROM t WHERE b = {"0"}"#,
+    "https://h/1",
+    r#"rows:shop/SELECT a FROM t WHERE b = {"1"}"#,
+];
+
 fn step() -> impl Strategy<Value = Step> {
+    let moment = prop_oneof![Just(Moment::Begun), Just(Moment::Reported), Just(Moment::Read)];
     prop_oneof![
         6 => (0..3u8).prop_map(Step::Ask),
-        3 => (0..2u8, proptest::option::weighted(0.8, 0..3u8)).prop_map(|(url, etag)| Step::Change(url, etag)),
+        2 => (0..3u8, moment, 0..4u8).prop_map(|(payload, moment, thing)| Step::AskDuring(payload, moment, thing)),
+        4 => (0..4u8, proptest::option::weighted(0.8, 0..3u8)).prop_map(|(thing, etag)| Step::Change(thing, etag)),
         1 => Just(Step::Deploy),
         3 => (1..700u16).prop_map(Step::Pass),
         1 => Just(Step::Restart),
@@ -545,46 +788,62 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
-    /// Whatever happens: an answer is what a run would have seen at some time within the freshness bound.
+    /// Whatever happens: an answer is what a run would have seen at some time within the freshness bound, whether it depends on what is
+    /// declared or on what its code reports.
     #[test]
     fn no_answer_is_older_than_the_freshness_bound(fresh in prop_oneof![Just(0i64), 1..1000i64], memory in prop_oneof![Just(0usize), Just(1 << 20)], steps in proptest::collection::vec(step(), 1..60)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let setting = json!({"mode": "dependencies", "on": ["https://h/0", "https://h/1"], "fresh_ms": fresh});
+            let setting = json!({"mode": "dependencies", "on": &THINGS[..2], "fresh_ms": fresh});
             let mut bench = Bench::holding(setting, memory);
-            let start = bench.world.now();
-            let elapsed = |world: &World| world.now().duration_since(start).as_millis() as i64;
-            // The world as it became, and when.
-            let mut past: Vec<(i64, [String; 3])> = Vec::new();
-            let sights = |world: &World| [0, 1, 2].map(|n: u8| world.sight(n.to_string().as_bytes()));
-            past.push((0, sights(&bench.world)));
+            bench.world.reports(&THINGS[2..]);
+            bench.world.remember();
+            let mut changes = 0;
             for step in steps {
-                match step {
-                    Step::Change(url, etag) => {
+                let payload = match step {
+                    Step::Change(thing, etag) => {
                         let etag = etag.map(|etag| etag.to_string());
-                        bench.world.set(&format!("https://h/{url}"), etag.as_deref());
+                        bench.world.set(THINGS[usize::from(thing)], etag.as_deref());
+                        continue;
                     }
                     Step::Deploy => {
                         bench.world.deploy();
                         // Own code and configuration are never taken on trust.
-                        past.clear();
+                        bench.world.past.lock().unwrap().clear();
+                        bench.world.remember();
+                        continue;
                     }
-                    Step::Pass(time) => bench.world.pass(time.into()),
-                    Step::Restart => bench.restart(),
-                    Step::Ask(payload) => {
-                        let (answer, _) = bench.ask(&payload.to_string(), None).await.unwrap();
-                        let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
-                        let sight = answer["sight"].as_str().unwrap();
-                        let since = elapsed(&bench.world) - fresh;
-                        // What became of the world counts until the next change, so the last one before `since` does.
-                        let first = past.iter().rposition(|(at, _)| *at <= since).unwrap_or(0);
-                        let is_recent = past[first..].iter().any(|(_, sights)| sights[usize::from(payload)] == sight);
-                        assert!(is_recent, "{sight} was so too long ago");
+                    Step::Pass(time) => {
+                        bench.world.pass(time.into());
+                        continue;
                     }
-                }
-                past.push((elapsed(&bench.world), sights(&bench.world)));
+                    Step::Restart => {
+                        bench.restart();
+                        continue;
+                    }
+                    Step::AskDuring(payload, moment, thing) => {
+                        // A state of its own: one that comes and goes within a run is not told from one that stayed.
+                        changes += 1;
+                        let change = (moment, THINGS[usize::from(thing)].to_owned(), Some(format!("during {changes}")));
+                        *bench.world.during.lock().unwrap() = Some(change);
+                        payload
+                    }
+                    Step::Ask(payload) => payload,
+                };
+                let (asked, before) = (bench.world.now(), bench.world.past.lock().unwrap().len());
+                let (answer, _) = bench.ask(&payload.to_string(), None).await.unwrap();
+                // It did not run.
+                bench.world.during.lock().unwrap().take();
+                let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
+                let sight = answer["sight"].as_str().unwrap();
+                let since = asked.checked_sub(SignedDuration::from_millis(fresh)).unwrap();
+                let past = bench.world.past.lock().unwrap();
+                // What became of the world counts until the next change, so the last one before `since` does; what changes meanwhile does too.
+                let first = past[..before].iter().rposition(|(at, ..)| *at <= since).unwrap_or(0);
+                let seen = |(_, outside, generation): &Past| sighted(outside, *generation, payload.to_string().as_bytes());
+                assert!(past[first..].iter().any(|then| seen(then) == sight), "{sight} was so too long ago");
             }
         });
     }

@@ -115,6 +115,7 @@ fn why(reason: &Value, json: bool) -> Result<()> {
         let verdict = if is_unchanged { "unchanged" } else { "changed" };
         vec![
             text(each, "name"),
+            text(each, "origin"),
             verdict.to_owned(),
             state(each, "recorded"),
             state(each, "current"),
@@ -122,5 +123,5 @@ fn why(reason: &Value, json: bool) -> Result<()> {
         ]
     };
     let rows: Vec<Vec<String>> = each.iter().map(row).collect();
-    output::table(&["DEPENDENCY", "", "RECORDED", "CURRENT", "PROBLEM"], &rows)
+    output::table(&["DEPENDENCY", "ORIGIN", "", "RECORDED", "CURRENT", "PROBLEM"], &rows)
 }

@@ -8,6 +8,7 @@
 mod env;
 mod reader;
 mod sections;
+mod services;
 
 use std::path::{Path, PathBuf};
 
@@ -16,6 +17,7 @@ use anyhow::{Context, Result, bail};
 pub use env::{Env, ProcessEnv};
 pub use reader::{Effective, Error};
 pub use sections::{Config, Fleet, LogFormat, Pool, SandboxKind};
+pub use services::{Password, Place};
 
 use crate::cli::ServeArgs;
 use reader::Reader;

@@ -1,6 +1,7 @@
 //! Answers "what is the value of this key?" from all sources, and remembers which keys were asked for.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -78,7 +79,7 @@ impl fmt::Display for Origin {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Effective {
     /// Its name.
-    pub key: &'static str,
+    pub key: Cow<'static, str>,
     /// Its value; none where it is not set and has no default.
     pub value: Option<Value>,
     /// Where that came from.
@@ -106,18 +107,34 @@ impl<'a> Reader<'a> {
     }
 
     /// The value of `key`, or its default.
-    pub fn value<T: DeserializeOwned + Serialize>(&mut self, key: &'static str, default: T) -> Result<T, Error> {
-        let (value, origin) = self.set(key)?.unwrap_or((default, Origin::Default));
+    pub fn value<T: DeserializeOwned + Serialize>(
+        &mut self,
+        key: impl Into<Cow<'static, str>>,
+        default: T,
+    ) -> Result<T, Error> {
+        let key = key.into();
+        let (value, origin) = self.set(&key)?.unwrap_or((default, Origin::Default));
         self.asked.push(Effective { key, value: Value::try_from(&value).ok(), origin });
         Ok(value)
     }
 
     /// The value of `key`, where somebody set it.
-    pub fn optional<T: DeserializeOwned + Serialize>(&mut self, key: &'static str) -> Result<Option<T>, Error> {
-        let (value, origin) = self.set(key)?.map_or((None, Origin::Default), |(value, origin)| (Some(value), origin));
+    pub fn optional<T: DeserializeOwned + Serialize>(
+        &mut self,
+        key: impl Into<Cow<'static, str>>,
+    ) -> Result<Option<T>, Error> {
+        let key = key.into();
+        let (value, origin) = self.set(&key)?.map_or((None, Origin::Default), |(value, origin)| (Some(value), origin));
         let shown = value.as_ref().and_then(|value| Value::try_from(value).ok());
         self.asked.push(Effective { key, value: shown, origin });
         Ok(value)
+    }
+
+    /// The names that the file and the flags have below `section`, for sections of which there may be several.
+    pub fn below(&self, section: &str) -> BTreeSet<String> {
+        let keys = self.from_file.keys().chain(self.flags.iter().map(|(key, _)| key));
+        let rests = keys.filter_map(|key| key.strip_prefix(section)?.strip_prefix('.'));
+        rests.map(|rest| rest.split('.').next().unwrap_or(rest).to_owned()).collect()
     }
 
     fn set<T: DeserializeOwned>(&self, key: &str) -> Result<Option<(T, Origin)>, Error> {
@@ -139,8 +156,8 @@ impl<'a> Reader<'a> {
         }
         let mut names = self.env.names(PREFIX);
         names.retain(|name| !NOT_CONFIGURATION.iter().any(|other| name.starts_with(other)));
-        if let Some(name) = names.iter().find(|name| !self.asked.iter().any(|asked| variable(asked.key) == **name)) {
-            let near = nearest_of(name, self.asked.iter().map(|asked| variable(asked.key)));
+        if let Some(name) = names.iter().find(|name| !self.asked.iter().any(|asked| variable(&asked.key) == **name)) {
+            let near = nearest_of(name, self.asked.iter().map(|asked| variable(&asked.key)));
             return Err(Error::Unknown { key: name.clone(), origin: "the environment".to_owned(), near });
         }
         if let Some(key) = self.from_file.keys().find(|key| !known(key)) {
@@ -192,7 +209,7 @@ fn flatten(prefix: &str, table: toml::Table, into: &mut BTreeMap<String, Value>)
 }
 
 fn nearest(key: &str, asked: &[Effective]) -> Option<String> {
-    nearest_of(key, asked.iter().map(|asked| asked.key.to_owned()))
+    nearest_of(key, asked.iter().map(|asked| asked.key.to_string()))
 }
 
 /// The candidate a mistyped word most likely meant: at most a third of it differs.

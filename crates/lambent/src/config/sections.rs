@@ -1,5 +1,6 @@
 //! The sections and their keys.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,11 +8,13 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use lambent_fleet::FleetConfig;
 use lambent_invoker::events::Retention;
+use lambent_model::service::ServiceName;
 use lambent_model::{AccountId, Region, limits};
 use serde::{Deserialize, Serialize};
 
 use super::Use;
 use super::reader::{Error, Reader};
+use super::services::{self, Service};
 
 /// Where the Lambda API answers.
 pub const DEFAULT_API: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9400);
@@ -70,6 +73,8 @@ pub struct Config {
     pub events: Events,
     /// What executions returned.
     pub executions: Executions,
+    /// Databases outside.
+    pub services: BTreeMap<ServiceName, Service>,
     /// What functions ask of their account.
     pub calls: Calls,
     /// What functions logged.
@@ -310,6 +315,7 @@ impl Config {
                 files: reader.value("executions.files", Vec::new())?,
                 hosts: reader.value("executions.hosts", Vec::new())?,
             },
+            services: services::read(reader)?,
             calls: Calls { manage: reader.value("calls.manage", false)? },
             logs: Logs {
                 expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,
@@ -390,7 +396,7 @@ impl<'de> Deserialize<'de> for FriendlyDuration {
 /// A value that is never printed.
 #[derive(Deserialize)]
 #[serde(transparent)]
-struct Secret(String);
+pub(super) struct Secret(pub String);
 
 impl Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -9,6 +9,7 @@
 mod deployer;
 mod home;
 pub mod sandbox;
+mod services;
 mod signals;
 mod status;
 mod telemetry;
@@ -94,7 +95,8 @@ impl Node {
         let limits = Concurrency { account: config.fleet.concurrency };
         let busy_poll = busy_poll(config);
         let invoker = Invoker::new(registry.clone(), fleet.clone(), limits, busy_poll.clone(), clock.clone(), seed());
-        let inspector = Inspector::new(execution_options(config), code_source(config, env));
+        let services = services::open(config)?;
+        let inspector = Inspector::new(execution_options(config), code_source(config, env), services);
         let executions = Executions::start(
             store.records.clone(),
             registry.clone(),

@@ -1,16 +1,23 @@
 'use strict';
-// Calls to other functions that run while this one goes on:
+// What code tells the node that runs it. Calls to other functions that run while this one goes on:
 //
 //     const call = await lambent.start('other', { n: 1 });
 //     ...
 //     const answer = await call.result();
 //
 // While code waits here its place in the account's concurrency is free for others. `docs/calls.md` has the rules.
+//
+// And what its answer depends on, which it reads after that:
+//
+//     await lambent.dependsOn('https://example.com/prices', lambent.rows('shop', 'SELECT rate FROM rates WHERE currency = ?', 'EUR'));
+//
+// `docs/executions.md` has the rules of dependencies.
 
 const http = require('node:http');
 const path = require('node:path');
 
 const PATH = '/lambent/2026-11-24/calls';
+const DEPENDENCIES = '/lambent/2026-11-24/dependencies';
 
 /** A call, or a request about it, was refused: `code` is the error's name, `status` the HTTP status. */
 class CallError extends Error {
@@ -116,6 +123,24 @@ const waitAny = (calls, options) => wait(calls, 'any', options);
 /** Waits until all of `calls` are done, at most `timeout` milliseconds; gives those that are. */
 const waitAll = (calls, options) => wait(calls, 'all', options);
 
+/**
+ * Says what the answer depends on, in the words of `lambent executions configure --on`; read it after this is done. Gives
+ * false where this invocation's dependencies are not kept, and nothing was done. What cannot be looked at is no error: the
+ * function runs again next time. `CallError`: a name is none, or there are too many.
+ */
+async function dependsOn(...names) {
+    return JSON.parse(checked(await request('POST', DEPENDENCIES, JSON.stringify(names))).toString()).recorded;
+}
+
+/** The name of the rows that `query` gives at an auxiliary service, each `?` in it being one of `values`. */
+function rows(service, query, ...values) {
+    const [first, ...rest] = query.split('?');
+    if (rest.length !== values.length) {
+        throw new TypeError(`the query has ${rest.length} places, and ${values.length} values are given`);
+    }
+    return `rows:${service}/${first}${rest.map((text, at) => `{${JSON.stringify(values[at])}}${text}`).join('')}`;
+}
+
 async function wait(calls, mode, { timeout } = {}) {
     const left = calls.filter((call) => !call.fetched);
     const here = calls.filter((call) => call.fetched);
@@ -166,4 +191,4 @@ function checked({ status, headers, body }) {
     throw new CallError(headers['x-amzn-errortype'] ?? document.errorType, message, status);
 }
 
-module.exports = { Call, CallError, FunctionError, NotDone, start, waitAll, waitAny };
+module.exports = { Call, CallError, FunctionError, NotDone, dependsOn, rows, start, waitAll, waitAny };
