@@ -9,7 +9,7 @@ use lambent_runtime_api::{Body, ResponseMode, Seat};
 use tokio::sync::oneshot;
 
 use crate::affinity::{Outcome, Value};
-use crate::{Error, Stages};
+use crate::{Error, Pause, Stages};
 
 /// Whether the caller wants the last 4 KB of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +53,7 @@ pub struct Call {
 pub struct Permit {
     #[allow(dead_code, reason = "its drop is what counts")]
     held: Box<dyn std::any::Any + Send>,
-    seat: Option<Arc<dyn Seat>>,
+    seat: Option<(Arc<dyn Seat>, Arc<Pause>)>,
 }
 
 impl Permit {
@@ -62,13 +62,17 @@ impl Permit {
         Self { held: Box::new(held), seat: None }
     }
 
-    /// The same, of an invocation that has a seat.
-    pub fn seated(held: impl std::any::Any + Send, seat: Arc<dyn Seat>) -> Self {
-        Self { held: Box::new(held), seat: Some(seat) }
+    /// The same, of an invocation that has a seat, and tells by `pause` when its code is blocked.
+    pub fn seated(held: impl std::any::Any + Send, seat: Arc<dyn Seat>, pause: Arc<Pause>) -> Self {
+        Self { held: Box::new(held), seat: Some((seat, pause)) }
     }
 
     pub(crate) fn seat(&self) -> Option<Arc<dyn Seat>> {
-        self.seat.clone()
+        self.seat.as_ref().map(|(seat, _)| Arc::clone(seat))
+    }
+
+    pub(crate) fn pause(&self) -> Option<Arc<Pause>> {
+        self.seat.as_ref().map(|(_, pause)| Arc::clone(pause))
     }
 }
 

@@ -76,6 +76,14 @@ impl Default for PoolConfig {
     }
 }
 
+/// How long code is blocked before its container is frozen when nothing else was said: some hundred times what freezing and thawing take, and
+/// far less than a person notices when a full node has to make room that way.
+pub const DEFAULT_FREEZE_AFTER: Duration = Duration::from_millis(20);
+/// How long a container is frozen before its memory is reclaimed when nothing else was said: what is dropped has to be read again.
+pub const DEFAULT_RECLAIM_AFTER: Duration = Duration::from_secs(1);
+/// Frozen containers beside the bounds of the node when nothing else was said.
+pub const DEFAULT_MOST_FROZEN: usize = 1_000;
+
 /// Settings of a [`crate::Fleet`], fixed at start.
 #[derive(Debug, Clone)]
 pub struct FleetConfig {
@@ -91,6 +99,13 @@ pub struct FleetConfig {
     pub scaling: u32,
     /// How long a call waits on a node that is full before it is refused.
     pub room_patience: Duration,
+    /// How long the code of a container waits for calls of its own, with nothing else going on, before the container is frozen.
+    pub freeze_after: Duration,
+    /// How long it is frozen before what the kernel can give back of its memory is reclaimed.
+    pub reclaim_after: Duration,
+    /// Frozen containers that `max_containers` and `memory_mib` leave out; what they use together is bounded by `memory_mib` as well. Those beyond
+    /// count like others.
+    pub most_frozen: usize,
     /// How long a call waits at most for the container that has its value.
     pub affinity_wait: Duration,
     /// How long idle containers that hold values are kept at most; never shorter than the others.
@@ -119,6 +134,9 @@ impl FleetConfig {
             memory_mib: machine_memory_mib(),
             scaling: lambent_model::limits::SCALING_STARTS,
             room_patience: DEFAULT_ROOM_PATIENCE,
+            freeze_after: DEFAULT_FREEZE_AFTER,
+            reclaim_after: DEFAULT_RECLAIM_AFTER,
+            most_frozen: DEFAULT_MOST_FROZEN,
             affinity_wait: DEFAULT_AFFINITY_WAIT,
             affinity_keep: DEFAULT_AFFINITY_KEEP,
             code_cache_bytes: DEFAULT_CODE_CACHE_BYTES,

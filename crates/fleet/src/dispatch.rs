@@ -314,7 +314,7 @@ impl Inner {
         if pool.is_closed() {
             return Error::ShuttingDown;
         }
-        Error::Full { containers: pool.len(), memory_mib: pool.memory_mib() }
+        Error::Full { containers: pool.counted(), memory_mib: pool.memory_mib() }
     }
 }
 

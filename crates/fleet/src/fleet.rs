@@ -42,7 +42,7 @@ pub struct ContainerStatus {
     /// Whom it serves, where the function isolates tenants.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// `starting`, `busy`, `finishing`, `idle` or `ending`.
+    /// `starting`, `busy`, `frozen` (its code waits for calls of its own), `finishing`, `idle` or `ending`.
     pub state: &'static str,
     /// Memory promised to it.
     pub memory_mib: u32,
@@ -102,7 +102,7 @@ pub struct KindStatus {
 pub struct FleetStatus {
     /// All containers.
     pub containers: Vec<ContainerStatus>,
-    /// Memory promised to them together.
+    /// Memory promised to them together, but to those that are frozen and beside the node's bounds.
     pub memory_mib: u64,
     /// The bound of that.
     pub memory_limit_mib: u64,
@@ -141,6 +141,8 @@ pub struct Fleet {
 pub(crate) struct Inner {
     pub(crate) config: FleetConfig,
     pub(crate) sandbox: Arc<dyn Sandbox>,
+    /// Whether the host can freeze containers.
+    pub(crate) freezes: bool,
     pub(crate) code: Arc<CodeCache>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) interpreters: Interpreters,
@@ -198,11 +200,12 @@ impl Fleet {
         let bootstraps = bootstraps.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(io)?;
         let (writer, log_task) = start_writer(logs);
         let affinity = Bounds { idle: config.idle_timeout, keep: config.affinity_keep, wait: config.affinity_wait };
-        let FleetConfig { max_containers: containers, memory_mib, scaling, .. } = config;
-        let room = Room { containers, memory_mib, scaling, affinity };
+        let FleetConfig { max_containers: containers, memory_mib, scaling, most_frozen: frozen, .. } = config;
+        let room = Room { containers, memory_mib, scaling, frozen, affinity };
         let (pool, turns, processors) = (config.pool.clone(), Turns::default(), Processors::of_machine());
         let inner = Arc::new(Inner {
             config,
+            freezes: sandbox.freezes(),
             sandbox,
             code: code?,
             clock,

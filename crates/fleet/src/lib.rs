@@ -32,6 +32,7 @@ mod wasm;
 pub use affinity::{AffinityStatus, Outcome as AffinityOutcome, Value as AffinityValue};
 pub use call::{Call, ErrorKind, FunctionResponse, LogTail, Permit, Report, Running, StartKind};
 pub use config::{FleetConfig, PoolConfig, WasmConfig};
+pub use container::Pause;
 pub use error::{Error, PrepareError};
 pub use fleet::{ContainerStatus, ContainerUsage, Fleet, FleetStatus, KindStatus, WasmHostStatus};
 pub use lambent_runtime_api::{

@@ -26,12 +26,14 @@ use uuid::Uuid;
 
 mod affinity;
 mod crowd;
+mod frozen;
 mod rate;
 mod values;
 
 use affinity::{Homes, Waiters};
 pub(crate) use crowd::PATIENCE as CROWD_PATIENCE;
 use crowd::Pace;
+use frozen::{Apart, Frozen};
 use rate::Rate;
 use values::Tally;
 
@@ -89,6 +91,8 @@ pub(crate) struct Room {
     pub memory_mib: u64,
     /// Containers of one version begun for calls within a window.
     pub scaling: u32,
+    /// Frozen containers that the bounds above leave out.
+    pub frozen: usize,
     pub affinity: Bounds,
 }
 
@@ -111,7 +115,9 @@ pub(crate) struct Pool {
     lanes: HashMap<Lane, Books>,
     /// Of versions that had calls with values, by generation.
     tallies: HashMap<Uuid, Tally>,
+    /// Promised, but to those that are apart.
     memory_mib: u64,
+    apart: Apart,
     /// Orders the moments at which containers became idle.
     moment: u64,
     closed: bool,
@@ -132,6 +138,8 @@ struct Entry {
     provisioned: bool,
     /// What it had stored after its last call with a value.
     stored: Option<Stored>,
+    /// Whether its code waits, and its processes stand.
+    frozen: Option<Frozen>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -162,8 +170,8 @@ struct Books {
 impl Pool {
     /// None yet. `room_made` is told when there may be room where there was none.
     pub(crate) fn new(room: Room, room_made: Arc<Notify>, processors: Arc<Processors>) -> Self {
-        let (entries, lanes, tallies) = Default::default();
-        Self { room, entries, lanes, tallies, memory_mib: 0, moment: 0, closed: false, room_made, processors }
+        let (entries, lanes, tallies, apart) = Default::default();
+        Self { room, entries, lanes, tallies, memory_mib: 0, apart, moment: 0, closed: false, room_made, processors }
     }
 
     /// A place for a call in this lane. `patience`: whether it may wait for a container that is about to be free.
@@ -236,6 +244,7 @@ impl Pool {
             provisioned: purpose == Purpose::Provisioned,
             begun: Instant::now(),
             stored: None,
+            frozen: None,
             commands,
         };
         count(entry.state, 1.0);
@@ -271,7 +280,7 @@ impl Pool {
         // Those that are ending give their room back within moments; it counts as free.
         let (mut containers, mut memory) = (0, 0);
         let mut idle = Vec::new();
-        for (id, entry) in &self.entries {
+        for (id, entry) in self.entries.iter().filter(|(_, entry)| !entry.is_apart()) {
             match entry.state {
                 State::Ending(_) => continue,
                 State::Idle { since } if !entry.provisioned => {
@@ -331,6 +340,9 @@ impl Pool {
             books.homes.leave(id);
         }
         books.count(before, after);
+        if !matches!(after, State::Busy(_) | State::Finishing(_)) {
+            self.thaw(id);
+        }
         match effect {
             Effect::Nothing => {}
             // Two commands at most are ever queued: a call and this.
@@ -432,6 +444,7 @@ impl Pool {
 
     /// A container is gone, with all it held.
     pub(crate) fn forget(&mut self, id: ContainerId) {
+        self.thaw(id);
         let Some(entry) = self.entries.remove(&id) else { return };
         self.room_made.notify_one();
         count(entry.state, -1.0);
@@ -477,12 +490,7 @@ impl Pool {
         self.closed
     }
 
-    /// Containers there are.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Memory promised to them.
+    /// Memory promised to those of them that the node's bounds are for.
     pub(crate) fn memory_mib(&self) -> u64 {
         self.memory_mib
     }
@@ -493,7 +501,7 @@ impl Pool {
             id: *id,
             function: entry.function.clone(),
             tenant: entry.lane.tenant.as_deref().map(str::to_owned),
-            state: entry.state.name(),
+            state: entry.state_name(),
             memory_mib: entry.memory_mib,
             calls: entry.calls,
             age_ms: millis(entry.begun.elapsed()),

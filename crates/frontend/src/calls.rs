@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use lambent_invoker::affinity::{self, Origin};
-use lambent_invoker::calls::{Error, Outcome, Seat, Start, Wanted};
+use lambent_invoker::calls::{Blocked, Error, Outcome, Seat, Start, Wanted};
 use lambent_invoker::executions::Ask;
 use lambent_model::{RequestId, limits};
 use lambent_policy::sigv4::Principal;
@@ -49,12 +49,18 @@ pub(crate) struct WaitQuery {
     #[serde(default)]
     mode: WaitMode,
     within_ms: Option<u64>,
+    /// Nothing else goes on in the container: it may be frozen.
+    #[serde(default)]
+    blocked: bool,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TakeQuery {
     within_ms: Option<u64>,
+    /// As in [`WaitQuery`].
+    #[serde(default)]
+    blocked: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -151,7 +157,7 @@ pub(crate) async fn wait(
             WaitMode::All => Wanted::All,
         };
         let within = query.within_ms.map(Duration::from_millis);
-        let done = service.calls.wait(&seat(&caller)?, &ids, wanted, within).await?;
+        let done = service.calls.wait(&seat(&caller)?, &ids, wanted, within, blocked(query.blocked)).await?;
         let text = |ids: &mut dyn Iterator<Item = &RequestId>| ids.map(RequestId::to_string).collect::<Vec<_>>();
         let pending = text(&mut ids.iter().filter(|id| !done.contains(id)));
         Ok(document(StatusCode::OK, &json!({ "done": text(&mut done.iter()), "pending": pending })))
@@ -167,8 +173,9 @@ pub(crate) async fn take(
     query: Asked<TakeQuery>,
 ) -> Response {
     let answered = async {
-        let (id, within) = (id(&name)?, asked(query)?.within_ms.map(Duration::from_millis));
-        let Some(outcome) = service.calls.take(&seat(&caller)?, id, within).await? else {
+        let (id, query) = (id(&name)?, asked(query)?);
+        let within = query.within_ms.map(Duration::from_millis);
+        let Some(outcome) = service.calls.take(&seat(&caller)?, id, within, blocked(query.blocked)).await? else {
             return Ok(document(PENDING, &json!({ "id": name })));
         };
         let Outcome { executed_version, error, body } = outcome;
@@ -211,6 +218,10 @@ pub(crate) fn document(status: StatusCode, document: &serde_json::Value) -> Resp
 fn asked<T>(query: Asked<T>) -> Result<T, Failure> {
     let Query(query) = query.map_err(|rejection| Failure::invalid_parameter(rejection.body_text()))?;
     Ok(query)
+}
+
+fn blocked(said: bool) -> Blocked {
+    if said { Blocked::Yes } else { Blocked::No }
 }
 
 fn id(text: &str) -> Result<RequestId, Failure> {

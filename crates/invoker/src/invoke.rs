@@ -301,6 +301,7 @@ impl Invoker {
         permit: crate::admission::Permit,
     ) -> Call {
         let (seat, ticket) = Seat::of(permit, Arc::clone(&self.books));
+        let pause = Arc::clone(seat.pause());
         let trace = trace::header(invocation.trace, version.tracing, self.clock.now(), self.choice.trace());
         Call {
             request_id: invocation.request_id,
@@ -314,7 +315,7 @@ impl Invoker {
             received_at: invocation.received_at,
             mode,
             log_tail,
-            permit: Some(Permit::seated(ticket, seat)),
+            permit: Some(Permit::seated(ticket, seat, pause)),
         }
     }
 }

@@ -12,6 +12,7 @@ pub mod agent;
 pub mod cell;
 pub mod egress;
 mod error;
+mod gate;
 mod lowered;
 mod order;
 mod owner;

@@ -215,6 +215,9 @@ pub trait Sandbox: Send + Sync + 'static {
     /// be started all the same.
     async fn template(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, Error>;
 
+    /// Whether its cells can be frozen, as found when it was made.
+    fn freezes(&self) -> bool;
+
     /// Ends whatever an earlier process of this node left behind (processes, cgroups, mounts, directories) and returns how many cells that were.
     async fn recover(&self) -> Result<usize, Error>;
 
@@ -276,6 +279,21 @@ pub trait Cell: Send + Sync + 'static {
     /// Changes the CPU share. Lambda gives an initialising function more than its share; so may the fleet. A back end without CPU
     /// limits does nothing.
     async fn set_milli_cpus(&self, milli_cpus: u32) -> Result<(), Error>;
+
+    /// Does ahead what freezing takes more than a moment for, the first time; everything inside runs on. [`Cell::freeze`] does it otherwise.
+    async fn prepare_to_freeze(&self) -> Result<(), Error>;
+
+    /// Stops everything inside, wherever it is, until it is thawed. Nothing is lost: what is sent to it waits, and so does what is asked of the
+    /// cell that takes a process inside ([`Cell::spawn`], [`Cell::connect`]); signals arrive afterwards. An error says that it runs on: in the
+    /// midst of such a question, or where the host cannot, or a process does not stop. Frozen cells can be destroyed like any other.
+    async fn freeze(&self) -> Result<(), Error>;
+
+    /// Lets everything go on; nothing where it was not frozen. It also ends a [`Cell::freeze`] that nobody waits for any more.
+    async fn thaw(&self) -> Result<(), Error>;
+
+    /// Has the kernel give back memory of a frozen cell, as much as it can without swap; ends early when the cell is thawed. How many bytes
+    /// were given back.
+    async fn reclaim(&self) -> Result<u64, Error>;
 
     /// Kills everything inside and waits until processes, cgroup, mounts and namespaces are gone.
     async fn destroy(&self);

@@ -97,6 +97,15 @@ pub(crate) fn runs(pid: u32) -> Option<u64> {
     }
 }
 
+/// Whether a process is stopped, all its threads, or has ended.
+pub(crate) fn is_stopped(pid: u32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    tasks.flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        matches!(stat_field(&stat, 3), None | Some("T" | "Z" | "X"))
+    })
+}
+
 /// Live processes (not zombies) whose environment holds this `NAME=value` prefix.
 pub(crate) fn with_environment(prefix: &str) -> Vec<(u32, String)> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };

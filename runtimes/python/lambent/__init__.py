@@ -6,7 +6,8 @@ Calls run while this one goes on: start, do something else, wait.
     ...
     answer = call.result()          # or: await call
 
-While code waits here its place in the account's concurrency is free for others. `docs/calls.md` has the rules.
+While code waits here its place in the account's concurrency is free for others, and where nothing else goes on its
+container may be frozen. `docs/calls.md` has the rules.
 
     lambent.depends_on("https://example.com/prices", lambent.rows("shop", "SELECT rate FROM rates WHERE currency = ?", "EUR"))
     ...                             # read them after that, not before
@@ -14,11 +15,13 @@ While code waits here its place in the account's concurrency is free for others.
 `docs/executions.md` has the rules of dependencies.
 """
 
+import _thread
 import asyncio
 import http.client
 import json
 import os
 import sys
+import threading
 import urllib.parse
 
 __all__ = ["Call", "CallError", "FunctionError", "NotDone", "depends_on", "rows", "start", "wait_all", "wait_any"]
@@ -63,7 +66,7 @@ class Call:
     def result(self, timeout=None):
         """Waits for the answer, at most `timeout` seconds, and returns it; as often as it is asked for."""
         if self._outcome is None:
-            self._take(_request("GET", self._path(timeout)))
+            self._take(_request("GET", self._path(timeout, _is_blocked())))
         return self._told()
 
     def done(self):
@@ -80,11 +83,14 @@ class Call:
 
     async def _awaited(self):
         if self._outcome is None:
-            self._take(await _request_async(self._path(None)))
+            self._take(await _request_async(self._path(None, False)))
         return self._told()
 
-    def _path(self, timeout):
-        return f"{_PATH}/{self.id}" + ("" if timeout is None else f"?within_ms={int(timeout * 1000)}")
+    def _path(self, timeout, blocked):
+        query = {"blocked": "true"} if blocked else {}
+        if timeout is not None:
+            query["within_ms"] = int(timeout * 1000)
+        return f"{_PATH}/{self.id}" + (f"?{urllib.parse.urlencode(query)}" if query else "")
 
     def _take(self, answer):
         status, headers, body = answer
@@ -162,10 +168,23 @@ def _wait(calls, mode, timeout):
         query = {"ids": ",".join(left), "mode": mode}
         if timeout is not None:
             query["within_ms"] = int(timeout * 1000)
+        if _is_blocked():
+            query["blocked"] = "true"
         path = f"{_PATH}?{urllib.parse.urlencode(query, safe=',')}"
         found = set(json.loads(_checked(*_request("GET", path)))["done"])
         done = [call for call in calls if call._outcome is not None or call.id in found]
     return done
+
+
+def _is_blocked():
+    """Whether nothing goes on here while the caller waits: no other thread, no event loop, no child process."""
+    if threading.active_count() > 1 or _thread._count() > 0 or asyncio._get_running_loop() is not None:
+        return False
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
 
 
 def _request(method, path, body=None, headers=None):

@@ -22,6 +22,7 @@ use tracing::{Instrument as _, info_span};
 
 use super::fault::{Fault, document};
 use super::meter::Outcome;
+use super::rest::Rest;
 use super::state::{Event, Why};
 use super::stream::{Breaker, relay};
 use super::{Job, Owner, millis};
@@ -88,11 +89,14 @@ impl Owner {
     ) -> Result<(), Why> {
         let Some(live) = &self.live else { return Err(self.lose(job, Error::Lost)) };
         let api = Arc::clone(&live.api);
+        let rest = Rest::of(job.call.permit.as_ref().and_then(Permit::pause), live, &self.fleet, self.id);
         let span = info_span!(parent: &job.span, "run", container = %self.id, start = ?start);
         let (mut current, invoke) = self.begin(*job, start, init, began);
         let until = began + self.function.timeout;
         let inflight = api.invoke(invoke);
-        let fault = match self.work(&mut current, inflight, until).instrument(span).await {
+        let worked = self.work(&mut current, rest.as_ref(), inflight, until).instrument(span).await;
+        drop(rest);
+        let fault = match worked {
             Ok(end) => {
                 // The pool may hand over the next call from here on; it waits in the queue while this one is reported.
                 self.report(current, end).await;
@@ -163,15 +167,21 @@ impl Owner {
     }
 
     /// Waits for the answer, hands it back, and waits for everybody to be done.
-    async fn work(&mut self, current: &mut Current, inflight: InFlight, until: Instant) -> Result<End<'static>, Fault> {
+    async fn work(
+        &mut self,
+        current: &mut Current,
+        rest: Option<&Rest>,
+        inflight: InFlight,
+        until: Instant,
+    ) -> Result<End<'static>, Fault> {
         let InFlight { response, done, idle } = inflight;
-        let response = self.wait(until, response).await?;
+        let response = self.wait(until, rest, response).await?;
         self.hand_back(current, response);
         self.tell(Event::Answered);
-        let done = self.wait(until, done).await?;
+        let done = self.wait(until, rest, done).await?;
         current.stages.end(Stage::Answer);
         let duration = current.began.elapsed();
-        self.wait(until, idle).await?;
+        self.wait(until, rest, idle).await?;
         let runtime_done =
             RuntimeDoneMetrics { duration_ms: millis(duration), produced_bytes: Some(done.produced_bytes) };
         let latency = done.latency.unwrap_or_default();
@@ -180,12 +190,31 @@ impl Owner {
         Ok(End { fault: None, duration: current.began.elapsed(), runtime_done: Some(runtime_done), spans })
     }
 
-    /// One of the Runtime API's promises, or what kept it from being kept.
-    async fn wait<T>(&mut self, until: Instant, promise: oneshot::Receiver<T>) -> Result<T, Fault> {
+    /// One of the Runtime API's promises, or what kept it from being kept. Meanwhile the container may be frozen; whoever keeps a promise runs.
+    async fn wait<T>(
+        &mut self,
+        until: Instant,
+        rest: Option<&Rest>,
+        promise: oneshot::Receiver<T>,
+    ) -> Result<T, Fault> {
         let timeout = self.function.timeout;
         let Some(live) = &mut self.live else { return Err(Fault::NodeStops) };
-        match live.tend(&self.fleet, &mut self.log, timeout_at(until, promise)).await {
-            Ok(Ok(Ok(kept))) => Ok(kept),
+        let promise = timeout_at(until, promise);
+        let promise = async {
+            let Some(rest) = rest else { return promise.await };
+            tokio::select! {
+                biased;
+                kept = promise => kept,
+                never = rest.keep() => match never {},
+            }
+        };
+        match live.tend(&self.fleet, &mut self.log, promise).await {
+            Ok(Ok(Ok(kept))) => {
+                if let Some(rest) = rest {
+                    rest.settle().await;
+                }
+                Ok(kept)
+            }
             Ok(Ok(Err(_gone))) => {
                 // Refused or shut down under us; only a fault of this node does that, or a runtime that never was idle.
                 tracing::error!(container = %self.id, "the Runtime API gave a call up");

@@ -11,6 +11,8 @@ mod call;
 pub(crate) mod fault;
 mod live;
 pub(crate) mod meter;
+mod pause;
+mod rest;
 mod restore;
 pub(crate) mod state;
 mod stream;
@@ -33,6 +35,7 @@ use crate::{AffinityOutcome, Call, Error, FunctionResponse, LogTail, Report, Run
 use fault::Fault;
 use live::{Failure, Live};
 use meter::{Memory, Meters};
+pub use pause::Pause;
 use restore::Restored;
 pub(crate) use restore::run_for_snapshot;
 use state::{Event, Why};

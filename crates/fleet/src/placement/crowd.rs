@@ -122,7 +122,7 @@ mod tests {
     fn at_work(count: usize, ended: usize, busy: bool) -> (Pool, Lane, Vec<(ContainerId, mpsc::Receiver<Command>)>) {
         let long = std::time::Duration::from_secs(600);
         let affinity = Bounds { idle: long, keep: long, wait: long };
-        let room = Room { containers: 100, memory_mib: 1_000_000, scaling: 1_000, affinity };
+        let room = Room { containers: 100, memory_mib: 1_000_000, scaling: 1_000, frozen: 0, affinity };
         let mut pool = Pool::new(room, Arc::default(), Processors::told(1, busy));
         let (function, lane) = (version(0, 1_769), Lane::of(&version(0, 1_769), None));
         let mut all = Vec::new();

@@ -70,8 +70,16 @@ struct Known {
     memory: u64,
     phase: Phase,
     condemned: bool,
+    /// Where it is frozen: what it uses, if it is beside the bounds.
+    frozen: Option<Option<u64>>,
     idle_since: usize,
     commands: mpsc::Receiver<Command>,
+}
+
+impl Known {
+    fn is_apart(&self) -> bool {
+        matches!(self.frozen, Some(Some(_)))
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -79,6 +87,8 @@ enum Step {
     Call(u128),
     Advance(usize),
     Break(usize),
+    Freeze(usize, u64),
+    Thaw(usize),
     Retire(u128),
     Forget(usize),
 }
@@ -88,13 +98,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (0_u128..3).prop_map(Step::Call),
         8 => (0_usize..16).prop_map(Step::Advance),
         1 => (0_usize..16).prop_map(Step::Break),
+        4 => (0_usize..16, 0_u64..600).prop_map(|(index, mib)| Step::Freeze(index, mib << 20)),
+        2 => (0_usize..16).prop_map(Step::Thaw),
         1 => (0_u128..3).prop_map(Step::Retire),
         3 => (0_usize..16).prop_map(Step::Forget),
     ];
     proptest::collection::vec(one, 1..120)
 }
 
-const ROOM: Room = Room { containers: 5, memory_mib: 1_000, scaling: 1_000, affinity: BOUNDS };
+const ROOM: Room = Room { containers: 5, memory_mib: 1_000, scaling: 1_000, frozen: 2, affinity: BOUNDS };
 const BOUNDS: Bounds =
     Bounds { idle: Duration::from_secs(600), keep: Duration::from_secs(3_600), wait: Duration::from_secs(1) };
 const SIZES: [u32; 3] = [128, 256, 400];
@@ -118,14 +130,34 @@ fn notice_ends(model: &mut BTreeMap<ContainerId, Known>) {
 fn begin(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u128, size: u32) {
     let memory = u64::from(size);
     let Some((id, commands)) = begin_one(pool, &version(generation, size), Purpose::Call) else {
-        let held = model.values().filter(|known| !matches!(known.phase, Phase::Idle | Phase::Ending));
+        let held =
+            model.values().filter(|known| !matches!(known.phase, Phase::Idle | Phase::Ending) && !known.is_apart());
         let (count, held) = held.fold((0, 0), |(count, held), known| (count + 1, held + known.memory));
-        assert!(count == ROOM.containers || held + memory > ROOM.memory_mib, "refused with room to make");
+        assert!(count >= ROOM.containers || held + memory > ROOM.memory_mib, "refused with room to make");
         return;
     };
     notice_ends(model);
-    let known = Known { generation, memory, phase: Phase::Starting, condemned: false, idle_since: 0, commands };
+    let (phase, condemned, frozen) = (Phase::Starting, false, None);
+    let known = Known { generation, memory, phase, condemned, frozen, idle_since: 0, commands };
     model.insert(id, known);
+    let (count, memory) = counted(model);
+    assert!(count <= ROOM.containers && memory <= ROOM.memory_mib, "a new one goes beyond no bound");
+}
+
+/// What the node's bounds are for.
+fn counted(model: &BTreeMap<ContainerId, Known>) -> (usize, u64) {
+    let counted = model.values().filter(|known| known.phase != Phase::Ending && !known.is_apart());
+    counted.fold((0, 0), |(count, memory), known| (count + 1, memory + known.memory))
+}
+
+/// Freezes a container that has a call: beside the bounds as long as few are, and use little.
+fn freeze(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, id: ContainerId, bytes: u64) {
+    let apart = model.values().filter_map(|known| known.frozen.flatten());
+    let (count, together) = apart.fold((0, bytes), |(count, together), bytes| (count + 1, together + bytes));
+    let fits = count < ROOM.frozen && together <= ROOM.memory_mib << 20;
+    let known = model.get_mut(&id).unwrap();
+    assert_eq!(pool.freeze(id, bytes), known.frozen.is_none(), "only once");
+    known.frozen.get_or_insert(fits.then_some(bytes));
 }
 
 fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u128) {
@@ -144,7 +176,9 @@ fn call(pool: &mut Pool, model: &mut BTreeMap<ContainerId, Known>, generation: u
             assert_eq!(newest, None, "no new one while a warm one is idle");
             begin(pool, model, generation, size);
         }
-        other @ (Placement::Soon(_) | Placement::Crowd(_) | Placement::Home(..) | Placement::Closed) => panic!("{other:?}"),
+        other @ (Placement::Soon(_) | Placement::Crowd(_) | Placement::Home(..) | Placement::Closed) => {
+            panic!("{other:?}")
+        }
     }
 }
 
@@ -154,9 +188,25 @@ proptest! {
         let mut pool = pool(ROOM);
         let mut model: BTreeMap<ContainerId, Known> = BTreeMap::new();
         let mut moment = 0;
+        let mut came_back = 0;
         for step in steps {
             match step {
                 Step::Call(generation) => call(&mut pool, &mut model, generation),
+                Step::Freeze(index, bytes) => {
+                    if let Some(id) = pick(&model, index, &[Phase::Busy, Phase::Finishing]) {
+                        freeze(&mut pool, &mut model, id, bytes);
+                    }
+                    if let Some(id) = pick(&model, index, &[Phase::Starting, Phase::Idle, Phase::Ending]) {
+                        prop_assert!(!pool.freeze(id, bytes), "it has no call");
+                    }
+                }
+                Step::Thaw(index) => {
+                    if let Some(id) = pick(&model, index, &[Phase::Busy, Phase::Finishing]) {
+                        pool.thaw(id);
+                        let came = model.get_mut(&id).unwrap().frozen.take();
+                        came_back += usize::from(came.flatten().is_some());
+                    }
+                }
                 Step::Advance(index) => {
                     if let Some(id) = pick(&model, index, &[Phase::Starting, Phase::Busy, Phase::Finishing]) {
                         let known = model.get_mut(&id).unwrap();
@@ -191,15 +241,24 @@ proptest! {
                 }
             }
             notice_ends(&mut model);
-            prop_assert_eq!(pool.len(), model.len());
-            prop_assert_eq!(pool.memory_mib(), model.values().map(|known| known.memory).sum::<u64>());
-            for status in pool.containers() {
-                let phase = format!("{:?}", model[&status.id].phase).to_lowercase();
-                prop_assert_eq!(status.state, phase);
+            for known in model.values_mut().filter(|known| !matches!(known.phase, Phase::Busy | Phase::Finishing)) {
+                // Whoever is over is not frozen, whether or not that was said before.
+                came_back += usize::from(known.is_apart() && known.phase == Phase::Idle);
+                known.frozen = None;
             }
-            let live = model.values().filter(|known| known.phase != Phase::Ending);
-            let (count, memory) = live.fold((0, 0), |(count, memory), known| (count + 1, memory + known.memory));
-            prop_assert!(count <= ROOM.containers && memory <= ROOM.memory_mib);
+            prop_assert_eq!(pool.containers().len(), model.len());
+            prop_assert_eq!(pool.counted(), model.values().filter(|known| !known.is_apart()).count());
+            let promised = model.values().filter(|known| !known.is_apart()).map(|known| known.memory);
+            prop_assert_eq!(pool.memory_mib(), promised.sum::<u64>());
+            for status in pool.containers() {
+                let known = &model[&status.id];
+                let phase = format!("{:?}", known.phase).to_lowercase();
+                prop_assert_eq!(status.state, if known.frozen.is_some() { "frozen" } else { &phase });
+            }
+            let (count, memory) = counted(&model);
+            let largest = u64::from(SIZES[2]);
+            prop_assert!(count <= ROOM.containers + came_back, "only who comes back goes beyond a bound");
+            prop_assert!(memory <= ROOM.memory_mib + came_back as u64 * largest);
         }
         pool.close();
         prop_assert!(matches!(pool.place(&lane(&version(0, 128)), Patience::Some), Placement::Closed));
@@ -552,4 +611,32 @@ proptest! {
             prop_assert_eq!(homes.len(), books.homes.counts().0);
         }
     }
+}
+
+#[test]
+fn who_is_frozen_makes_room_and_takes_it_again_without_asking() {
+    let room_made = Arc::new(Notify::new());
+    let mut pool =
+        Pool::new(Room { containers: 1, frozen: 1, ..ROOM }, Arc::clone(&room_made), Processors::told(2, false));
+    let function = version(0, 600);
+    let begin = |pool: &mut Pool| {
+        let (id, commands) = begin_one(pool, &function, Purpose::Call)?;
+        pool.tell(id, Event::Started);
+        Some((id, commands))
+    };
+    let (a, _told_a) = begin(&mut pool).unwrap();
+    assert!(begin(&mut pool).is_none());
+    assert!(pool.freeze(a, 10 << 20));
+    assert_eq!((pool.counted(), pool.memory_mib()), (0, 0));
+    assert!(futures_util::FutureExt::now_or_never(room_made.notified()).is_some(), "who waits for room is told");
+    let (b, _told_b) = begin(&mut pool).unwrap();
+    assert!(pool.freeze(b, 0));
+    assert!(begin(&mut pool).is_none(), "one too many is frozen, and counts like others");
+    assert_eq!(pool.containers().iter().filter(|status| status.state == "frozen").count(), 2);
+    pool.thaw(a);
+    assert_eq!((pool.counted(), pool.memory_mib()), (2, 1_200), "beyond both bounds");
+    assert!(begin(&mut pool).is_none());
+    pool.finished(a);
+    pool.forget(b);
+    assert_eq!((pool.counted(), pool.memory_mib()), (1, 600));
 }

@@ -5,6 +5,7 @@
 mod chaos;
 mod extensions;
 mod faults;
+mod frozen;
 mod harness;
 mod life;
 mod logs;

@@ -222,6 +222,10 @@ impl Sandbox for Failing {
         self.inner.template(spec).await
     }
 
+    fn freezes(&self) -> bool {
+        self.inner.freezes()
+    }
+
     async fn recover(&self) -> Result<usize, lambent_sandbox::Error> {
         self.inner.recover().await
     }

@@ -8,7 +8,8 @@
 //!
 //! They belong to the invocation that started them and live in its [`Seat`], in memory. While that invocation waits here it has given its
 //! place in the concurrency of its function and account back; it takes it again without asking, so that a place which is full of callers
-//! can never keep what they wait for from answering them.
+//! can never keep what they wait for from answering them. Where its code is [`Blocked`] its container may be frozen meanwhile; it runs again before
+//! it is answered.
 //!
 //! What bounds it: [`MOST_CALLS`] and [`MOST_BYTES`] of an invocation (payloads of what runs, and answers that were not fetched),
 //! [`MOST_BYTES_HERE`] of the node. A call that finds no place waits, at most until the caller's own deadline.
@@ -108,6 +109,15 @@ pub enum Wanted {
     All,
 }
 
+/// Whether nothing else goes on in the container of whoever waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blocked {
+    /// Nothing does: it may be frozen.
+    Yes,
+    /// Something may.
+    No,
+}
+
 /// Bytes that calls hold on this node.
 #[derive(Debug, Default)]
 pub(crate) struct Books(AtomicUsize);
@@ -150,6 +160,7 @@ impl Calls {
     /// Starts a call of the invocation that sits here; its id is also the request id that the function sees.
     pub fn start(&self, seat: &Arc<Seat>, start: Start) -> Result<RequestId, Error> {
         let id = RequestId::random();
+        seat.pause().go_on();
         seat.begin(id, start.payload.len())?;
         let (calls, seat) = (self.clone(), Arc::downgrade(seat));
         tokio::spawn(async move {
@@ -168,16 +179,37 @@ impl Calls {
     }
 
     /// Waits until one or all of these calls are done, or for so long; gives those that are. The invocation's place is given back
-    /// meanwhile.
+    /// meanwhile. Where it is blocked its container may be frozen; when this returns it runs.
     pub async fn wait(
         &self,
         seat: &Arc<Seat>,
         ids: &[RequestId],
         wanted: Wanted,
         within: Option<Duration>,
+        blocked: Blocked,
+    ) -> Result<Vec<RequestId>, Error> {
+        let mut away = None;
+        let leave = || {
+            away.get_or_insert_with(|| Seat::leave(seat, blocked));
+        };
+        let done = Self::until_done(seat, ids, wanted, within, leave).await;
+        match away {
+            Some(away) => away.back().await,
+            // Who asks does something.
+            None => seat.pause().go_on(),
+        }
+        done
+    }
+
+    /// `leave` is told when it has to be waited for.
+    async fn until_done(
+        seat: &Seat,
+        ids: &[RequestId],
+        wanted: Wanted,
+        within: Option<Duration>,
+        mut leave: impl FnMut(),
     ) -> Result<Vec<RequestId>, Error> {
         let until = within.map(|within| tokio::time::Instant::now() + within);
-        let mut away = None;
         loop {
             let changed = seat.changed();
             let done = seat.which_are_done(ids)?;
@@ -188,7 +220,7 @@ impl Calls {
             if enough {
                 return Ok(done);
             }
-            away.get_or_insert_with(|| Seat::leave(seat));
+            leave();
             match until {
                 None => changed.await,
                 Some(until) => {
@@ -206,8 +238,9 @@ impl Calls {
         seat: &Arc<Seat>,
         id: RequestId,
         within: Option<Duration>,
+        blocked: Blocked,
     ) -> Result<Option<Outcome>, Error> {
-        match self.wait(seat, &[id], Wanted::All, within).await?.is_empty() {
+        match self.wait(seat, &[id], Wanted::All, within, blocked).await?.is_empty() {
             true => Ok(None),
             false => seat.take(id).map(Some),
         }

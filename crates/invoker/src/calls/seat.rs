@@ -10,11 +10,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use lambent_fleet::Pause;
 use lambent_model::RequestId;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
-use super::{Books, Error, Held, MOST_BYTES, MOST_CALLS, Outcome};
+use super::{Blocked, Books, Error, Held, MOST_BYTES, MOST_CALLS, Outcome};
 use crate::admission::{Parked, Permit};
 
 /// Of one invocation.
@@ -23,6 +24,8 @@ pub struct Seat {
     books: Arc<Books>,
     state: Mutex<State>,
     changed: Notify,
+    /// What its container does meanwhile.
+    pause: Arc<Pause>,
 }
 
 #[derive(Debug)]
@@ -60,8 +63,17 @@ impl Drop for Ticket {
 #[derive(Debug)]
 pub(super) struct Away(Arc<Seat>);
 
+impl Away {
+    /// Comes back, when the container runs again.
+    pub(super) async fn back(self) {
+        self.0.pause.go_on();
+        self.0.pause.running().await;
+    }
+}
+
 impl Drop for Away {
     fn drop(&mut self) {
+        self.0.pause.go_on();
         self.0.back();
     }
 }
@@ -70,8 +82,14 @@ impl Seat {
     /// For an invocation that has this place.
     pub(crate) fn of(permit: Permit, books: Arc<Books>) -> (Arc<Self>, Ticket) {
         let state = State { place: Place::Here(permit), waited: Duration::ZERO, calls: HashMap::new(), bytes: 0 };
-        let seat = Arc::new(Self { books, state: Mutex::new(state), changed: Notify::new() });
+        let (state, changed, pause) = (Mutex::new(state), Notify::new(), Arc::default());
+        let seat = Arc::new(Self { books, state, changed, pause });
         (Arc::clone(&seat), Ticket(seat))
+    }
+
+    /// What its container does while it waits.
+    pub(crate) fn pause(&self) -> &Arc<Pause> {
+        &self.pause
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -160,13 +178,17 @@ impl Seat {
     }
 
     /// Gives the place back for as long as somebody waits. The first who comes back takes it again: there is something to do.
-    pub(super) fn leave(seat: &Arc<Self>) -> Away {
+    pub(super) fn leave(seat: &Arc<Self>, blocked: Blocked) -> Away {
         let mut state = seat.lock();
         state.place = match std::mem::replace(&mut state.place, Place::Gone) {
             Place::Here(permit) => Place::Away(permit.park(), Instant::now()),
             other => other,
         };
         drop(state);
+        match blocked {
+            Blocked::Yes => seat.pause.block(),
+            Blocked::No => seat.pause.go_on(),
+        }
         Away(Arc::clone(seat))
     }
 

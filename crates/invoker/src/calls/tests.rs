@@ -20,7 +20,7 @@ fn who_waits_has_no_place_and_takes_one_without_asking_when_back() {
     let (admission, books) = (Admission::new(Concurrency { account: 1 }), Arc::default());
     let (seat, ticket) = seated(&admission, &books);
     assert_eq!(admission.running(), 1);
-    let (first, second) = (Seat::leave(&seat), Seat::leave(&seat));
+    let (first, second) = (Seat::leave(&seat, Blocked::No), Seat::leave(&seat, Blocked::No));
     assert_eq!(admission.running(), 0);
     let (_other, others) = seated(&admission, &books);
     drop(first);
@@ -28,7 +28,7 @@ fn who_waits_has_no_place_and_takes_one_without_asking_when_back() {
     drop(second);
     assert_eq!(admission.running(), 2, "only once");
     drop(others);
-    let away = Seat::leave(&seat);
+    let away = Seat::leave(&seat, Blocked::No);
     drop(ticket);
     drop(away);
     assert_eq!(admission.running(), 0, "nobody comes back after the end");

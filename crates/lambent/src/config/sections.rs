@@ -211,6 +211,12 @@ pub struct Calls {
     /// `manage`: whether the credentials that functions find may do with the account what its own keys may; else they invoke, and no more.
     /// Default false. Since 0.2.
     pub manage: bool,
+    /// `freeze_after`: how long code waits for calls that it has started, with nothing else going on, before its container is frozen. Default 20ms.
+    /// Since 0.2.
+    pub freeze_after: Duration,
+    /// `most_frozen`: frozen containers that `fleet.containers` and `fleet.memory_mib` leave out; those beyond count like others. Default 1000.
+    /// Since 0.2.
+    pub most_frozen: usize,
 }
 
 /// `[logs]`: what functions logged.
@@ -316,7 +322,11 @@ impl Config {
                 hosts: reader.value("executions.hosts", Vec::new())?,
             },
             services: services::read(reader)?,
-            calls: Calls { manage: reader.value("calls.manage", false)? },
+            calls: Calls {
+                manage: reader.value("calls.manage", false)?,
+                freeze_after: duration(reader, "calls.freeze_after", fleet.freeze_after)?,
+                most_frozen: reader.value("calls.most_frozen", fleet.most_frozen)?,
+            },
             logs: Logs {
                 expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,
                 report_stages: reader.value("logs.report_stages", false)?,

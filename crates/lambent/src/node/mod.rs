@@ -263,6 +263,8 @@ fn fleet_config(config: &Config, aws_endpoint_url: Option<String>) -> FleetConfi
         memory_mib: promised_mib,
         scaling,
         room_patience: patience,
+        freeze_after: config.calls.freeze_after,
+        most_frozen: config.calls.most_frozen,
         affinity_wait: config.fleet.affinity_wait,
         affinity_keep: config.fleet.affinity_keep,
         aws_endpoint_url,

@@ -15,20 +15,20 @@ while true; do
     answer=0
     if [ "$depth" -gt 0 ]; then
         call=$(curl -s -d $((depth - 1)) "$calls?function=$AWS_LAMBDA_FUNCTION_NAME" | sed 's/.*"id":"\([^"]*\)".*/\1/')
-        answer=$(($(curl -s "$calls/$call") + 1))
+        answer=$(($(curl -s "$calls/$call?blocked=true") + 1))
     fi
     curl -s -d "$answer" "$api/$id/response" > /dev/null
 done
 "#;
 
-#[test]
-fn a_chain_deeper_than_the_concurrency_ends() {
+fn chain(settings: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let (data, code) = (dir.path().join("data"), dir.path().join("chain"));
     std::fs::create_dir_all(&code).unwrap();
     std::fs::write(code.join("bootstrap"), CHAIN).unwrap();
     std::fs::set_permissions(code.join("bootstrap"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let node = Node::start(&data, &["--set", "fleet.concurrency=2"]);
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let node = Node::start(&data, &settings);
     let on_node = |arguments: &[&str]| {
         let mut command = lambent();
         command.args(arguments).arg("--data-dir").arg(&data);
@@ -37,4 +37,14 @@ fn a_chain_deeper_than_the_concurrency_ends() {
     succeed(on_node(&["deploy", "--timeout", "60"]).arg(&code));
     assert_eq!(succeed(&mut on_node(&["invoke", "chain", "--payload", "10"])).trim(), "10");
     node.stop();
+}
+
+#[test]
+fn a_chain_deeper_than_the_concurrency_ends() {
+    chain(&["fleet.concurrency=2"]);
+}
+
+#[test]
+fn a_chain_deeper_than_the_node_has_room_ends() {
+    chain(&["fleet.concurrency=2", "fleet.containers=2", "fleet.memory_mib=300"]);
 }

@@ -13,6 +13,10 @@ use crate::port::{Barrier, Specialisation};
 
 pub(super) const USER: &str = "user namespace";
 
+const FREEZER: &str = "freezer";
+const FREEZER_ADVICE: &str =
+    "as for the limits by the kernel; Linux 5.2, or the freezer controller of cgroup v1 mounted";
+
 /// A barrier, the agent's steps that raise it, and what to do where they fail.
 struct Known {
     name: &'static str,
@@ -111,6 +115,7 @@ pub(super) fn of_this_host(cells: &Cells) -> Vec<Barrier> {
     let mut barriers = by_trial(cells);
     barriers.push(identity(cells));
     barriers.extend(resources(cells));
+    barriers.push(freezer(cells));
     barriers
 }
 
@@ -191,6 +196,22 @@ fn resources(cells: &Cells) -> [Barrier; 3] {
         ),
         limit("cpu share", "code inside from slowing down other functions", "CPU is not limited"),
     ]
+}
+
+fn freezer(cells: &Cells) -> Barrier {
+    let missing = cells.freezer().err();
+    Barrier {
+        name: FREEZER,
+        stops: "code inside from running on while its container waits for calls that it has started",
+        missing: missing.map(|reason| format!("{reason}; such containers run on, and keep their room on the node")),
+        advice: missing.map(|_| FREEZER_ADVICE.to_owned()),
+        required: false,
+    }
+}
+
+/// Why a cell cannot be frozen.
+pub(super) fn no_freezer() -> Error {
+    Error::BarrierUnavailable { barrier: FREEZER, advice: FREEZER_ADVICE.to_owned() }
 }
 
 /// Makes one cell and takes it down. On a runtime of its own, as this is called from plain code and from inside a runtime alike.

@@ -19,6 +19,7 @@ use lambent_model::InstanceId;
 use lambent_model::function::Network;
 use tokio::sync::oneshot;
 
+use super::cgroup::freezer::Freezer;
 use super::channel::Channel;
 use super::memory::Memory;
 use super::nursery::Nursery;
@@ -26,6 +27,7 @@ use super::remains::Remains;
 use super::template::{CellTemplate, Fork};
 use super::{OVERHEAD_MIB, SHARED_MIB, barriers, cgroup};
 use crate::error::step;
+use crate::gate::Gate;
 use crate::lowered::Without;
 use crate::order::{self, FORK, ORDER, SPECIALISE};
 use crate::port::{
@@ -57,11 +59,22 @@ pub(super) struct Shared {
     next: AtomicU64,
     patience: Duration,
     pub(super) memory: Memory,
+    /// Closed while the cell is frozen, its agent included.
+    gate: Gate,
+    /// None where the host has none to give.
+    freezer: Option<Arc<Freezer>>,
 }
 
 impl Shared {
-    pub(super) fn new(id: InstanceId, channel: Channel, memory: Memory, patience: Duration) -> Self {
-        Self { id, channel, state: Mutex::default(), next: AtomicU64::new(0), patience, memory }
+    pub(super) fn new(
+        id: InstanceId,
+        channel: Channel,
+        memory: Memory,
+        freezer: Option<Arc<Freezer>>,
+        patience: Duration,
+    ) -> Self {
+        let (state, next, gate) = Default::default();
+        Self { id, channel, state, next, patience, memory, gate, freezer }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -70,6 +83,7 @@ impl Shared {
 
     /// Asks the agent and waits for the answer.
     async fn ask(&self, question: impl FnOnce(u64) -> ToAgent, fds: &[OwnedFd]) -> Result<Answer, Error> {
+        let _passed = self.gate.pass().await;
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         {
@@ -115,6 +129,23 @@ impl Shared {
         state.questions.clear();
         state.exits.clear();
         self.memory.release();
+        // Whoever waited for it to be thawed learns that it has ended.
+        self.gate.open();
+    }
+
+    /// Something of the freezer that blocks.
+    async fn on_freezer<T: Send + 'static>(
+        self: &Arc<Self>,
+        name: &'static str,
+        work: impl FnOnce(&Self, &Freezer) -> std::io::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        if self.state().ended {
+            return Err(Error::Ended);
+        }
+        let freezer = self.freezer.clone().ok_or_else(barriers::no_freezer)?;
+        let shared = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || work(&shared, &freezer)).await;
+        done.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(step(name))
     }
 
     /// Receives until the agent is gone.
@@ -345,6 +376,7 @@ impl Cell for LiveCell {
         let template: Arc<dyn Any + Send + Sync> = template.clone();
         let other = |_| step(FORK)(std::io::ErrorKind::InvalidInput.into());
         let template = template.downcast::<CellTemplate>().map_err(other)?;
+        let _passed = self.shared.gate.pass().await;
         let processes = match *self.phase() {
             Phase::Blank(_) | Phase::Changing => None,
             Phase::Somebodys { processes } => Some(processes + 1),
@@ -432,6 +464,43 @@ impl Cell for LiveCell {
 
     async fn set_milli_cpus(&self, milli_cpus: u32) -> Result<(), Error> {
         self.shared.memory.set_milli_cpus(milli_cpus).map_err(step("set the cpu quota"))
+    }
+
+    async fn prepare_to_freeze(&self) -> Result<(), Error> {
+        self.shared.on_freezer("prepare to freeze", |shared, freezer| shared.memory.admit(freezer)).await
+    }
+
+    async fn freeze(&self) -> Result<(), Error> {
+        let freezer = self.shared.freezer.clone().ok_or_else(barriers::no_freezer)?;
+        if !self.shared.gate.close() {
+            return Err(step("freeze")(std::io::Error::new(
+                std::io::ErrorKind::ResourceBusy,
+                "something is asked of it",
+            )));
+        }
+        // From here on a thaw, or the end, of the cell comes after this, also where nobody waits for this any more.
+        freezer.want(true);
+        let work = |shared: &Shared, freezer: &Freezer| {
+            shared.memory.admit(freezer)?;
+            freezer.freeze()
+        };
+        let frozen = self.shared.on_freezer("freeze", work).await;
+        if frozen.is_err() {
+            self.shared.gate.open();
+        }
+        frozen
+    }
+
+    async fn thaw(&self) -> Result<(), Error> {
+        let Some(freezer) = &self.shared.freezer else { return Ok(()) };
+        freezer.want(false);
+        self.shared.on_freezer("thaw", |_, freezer| freezer.thaw()).await?;
+        self.shared.gate.open();
+        Ok(())
+    }
+
+    async fn reclaim(&self) -> Result<u64, Error> {
+        self.shared.on_freezer("reclaim memory", |shared, freezer| shared.memory.reclaim(|| freezer.wanted())).await
     }
 
     async fn destroy(&self) {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use super::cgroup::freezer::Freezer;
 use super::cgroup::{Gauge, Group, Limits};
 use super::live::Shared;
 use crate::port::{Mapped, Usage};
@@ -114,6 +115,16 @@ impl Memory {
             None => self.trees(),
         };
         Ok(procfs::mapped(&pids))
+    }
+
+    /// Puts the cell's processes in its freezer. Nothing where there is no group to tell which they are, and then there is no freezer either.
+    pub(super) fn admit(&self, freezer: &Freezer) -> io::Result<()> {
+        self.group.as_ref().map_or(Ok(()), |group| freezer.admit(group))
+    }
+
+    /// What the kernel can give back of the cell's memory while `go_on`; how many bytes.
+    pub(super) fn reclaim(&self, go_on: impl Fn() -> bool) -> io::Result<u64> {
+        self.group.as_ref().map_or(Ok(0), |group| group.reclaim(go_on))
     }
 
     /// New limits, for a cell that has become somebody's.

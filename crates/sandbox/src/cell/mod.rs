@@ -44,6 +44,7 @@ use crate::port::{
 };
 use crate::wire::{self, Build, Device, FromAgent, Special, ToAgent};
 use crate::{Error, egress};
+pub use cgroup::freezer::Version as FreezerVersion;
 use channel::Channel;
 pub(crate) use ids::map_cell;
 use ids::{GID_INSIDE, Ids, UID_INSIDE};
@@ -83,13 +84,16 @@ pub struct Config {
     pub egress: Arc<egress::Config>,
     /// How long the nursery or an agent may take for what it is asked to do; then it is given up, and what it made with it.
     pub patience: Duration,
+    /// No other freezer than this version's; none: the better of those that the host has.
+    pub freezer: Option<FreezerVersion>,
 }
 
 impl Config {
     /// With everything but the directory as usual.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         // The link and not what it points to: it stays right when the file is replaced by an upgrade.
-        Self { directory: directory.into(), agent: "/proc/self/exe".into(), egress: Arc::default(), patience: PATIENCE }
+        let (directory, agent) = (directory.into(), "/proc/self/exe".into());
+        Self { directory, agent, egress: Arc::default(), patience: PATIENCE, freezer: None }
     }
 }
 
@@ -112,9 +116,9 @@ impl Cells {
         let hierarchies = cgroup::Hierarchies::of_this_host().map_err(step("find the cgroup file systems"))?;
         let cgroups = match cgroup::Tree::open(&hierarchies, owner) {
             Ok(tree) => {
-                let cgroups =
-                    Cgroups::remember(tree, &config.directory, owner).map_err(step("remember the cgroups"))?;
-                Ok(Arc::new(cgroups))
+                let freezer = cgroup::freezer::Tree::open(&hierarchies, &tree, &cgroup::name(owner), config.freezer);
+                let cgroups = Cgroups::remember(tree, freezer, &config.directory, owner);
+                Ok(Arc::new(cgroups.map_err(step("remember the cgroups"))?))
             }
             Err(reason) => Err(reason),
         };
@@ -193,6 +197,12 @@ impl Cells {
         cgroups.tree.make(&id.to_string(), limits).map(Some).map_err(step("make the cgroup"))
     }
 
+    /// Where cells are frozen, or why they cannot be.
+    fn freezer(&self) -> Result<&cgroup::freezer::Tree, &str> {
+        let cgroups = self.cgroups.as_ref().map_err(String::as_str)?;
+        cgroups.freezer.as_ref().map_err(String::as_str)
+    }
+
     /// Makes a cell: somebody's, or blank.
     async fn make(&self, id: InstanceId, mounts: &[Mount], whose: Whose) -> Result<Arc<dyn Cell>, Error> {
         let ids = self
@@ -209,6 +219,7 @@ impl Cells {
         remains.ids = Some(lease);
         remains.cgroups = self.cgroups.as_ref().ok().cloned();
         remains.group = self.group(id, live::limits(limits))?;
+        remains.freezer = self.freezer().map(|freezers| Arc::new(freezers.of(&id.to_string()))).ok();
         let (nursery, channel) = self.bear(user).await?;
         let (pid, agent) = born(&channel).await?;
         remains.agent = Some(agent);
@@ -221,7 +232,8 @@ impl Cells {
         }
         let memory = Memory::new(remains.group.clone(), pid, scratch, limits.memory_mib);
         let memory = memory.map_err(step("open the memory gauge"))?;
-        let shared = Arc::new(Shared::new(id, channel, memory, self.config.patience));
+        let shared = Shared::new(id, channel, memory, remains.freezer.clone(), self.config.patience);
+        let shared = Arc::new(shared);
         self.watch.get_or_init(Watch::start).add(&shared);
         tokio::spawn(shared.clone().receive());
         let listener = std::sync::Mutex::new(Some(listener.into()));
@@ -293,6 +305,10 @@ impl Sandbox for Cells {
     async fn recover(&self) -> Result<usize, Error> {
         let directory = self.config.directory.clone();
         tokio::task::spawn_blocking(move || recover::recover(&directory)).await.map_err(|_| Error::Ended)
+    }
+
+    fn freezes(&self) -> bool {
+        self.freezer().is_ok()
     }
 
     fn barriers(&self) -> Vec<Barrier> {

@@ -19,23 +19,36 @@ const PREFIX: &str = "cells-";
 #[derive(Debug)]
 pub(super) struct Cgroups {
     pub(super) tree: cgroup::Tree,
+    /// Or why cells cannot be frozen.
+    pub(super) freezer: Result<cgroup::freezer::Tree, String>,
     directory: PathBuf,
     owner: Owner,
 }
 
 impl Cgroups {
     /// Writes down the node's directories.
-    pub(super) fn remember(tree: cgroup::Tree, directory: &Path, owner: Owner) -> io::Result<Self> {
-        let text: String = tree.directories().iter().map(|path| format!("{}\n", path.display())).collect();
-        let cgroups = Self { tree, directory: directory.to_owned(), owner };
+    pub(super) fn remember(
+        tree: cgroup::Tree,
+        freezer: Result<cgroup::freezer::Tree, String>,
+        directory: &Path,
+        owner: Owner,
+    ) -> io::Result<Self> {
+        let cgroups = Self { tree, freezer, directory: directory.to_owned(), owner };
+        let text: String = cgroups.directories().iter().map(|path| format!("{}\n", path.display())).collect();
         fs::write(record(directory, owner), text)?;
         Ok(cgroups)
+    }
+
+    /// The node's directories. That of the freezer comes first: who is frozen cannot die, and so cannot leave the others.
+    fn directories(&self) -> Vec<PathBuf> {
+        let freezer = self.freezer.as_ref().ok().and_then(cgroup::freezer::Tree::directory);
+        freezer.into_iter().chain(self.tree.directories()).collect()
     }
 }
 
 impl Drop for Cgroups {
     fn drop(&mut self) {
-        forget(&self.directory, self.owner, &self.tree.directories());
+        forget(&self.directory, self.owner, &self.directories());
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::cgroup::Group;
+use super::cgroup::freezer::Freezer;
 use super::ids::Lease;
 use super::recover::Cgroups;
 use crate::egress;
@@ -21,6 +22,7 @@ pub(super) struct Remains {
     pub(super) agent: Option<PidFd>,
     pub(super) egress: Option<egress::Handle>,
     pub(super) group: Option<Group>,
+    pub(super) freezer: Option<Arc<Freezer>>,
     /// The directories the group is in, removed with the last group.
     pub(super) cgroups: Option<Arc<Cgroups>>,
     /// Last: ids go to another cell only when no process has them.
@@ -36,6 +38,11 @@ impl Remains {
     fn bury_parts(&mut self) {
         self.egress = None;
         if let Some(agent) = self.agent.take() {
+            // Who is frozen is to die, and not to run on for a moment first.
+            let _ = agent.signal(libc::SIGKILL);
+            if let Some(freezer) = &self.freezer {
+                freezer.release();
+            }
             // The end of a pid namespace's first process is the end of all: the kernel kills the others, waits for them, and only
             // then reports the first.
             if agent.signal(libc::SIGKILL).is_ok() && !wait(&agent) {
@@ -47,6 +54,11 @@ impl Remains {
         {
             tracing::error!(%error, "cannot remove a cell's cgroup");
         }
+        if let Some(freezer) = self.freezer.take()
+            && let Err(error) = freezer.remove()
+        {
+            tracing::error!(%error, "cannot remove a cell's freezer");
+        }
         self.cgroups = None;
         self.ids = None;
     }
@@ -55,6 +67,7 @@ impl Remains {
         self.agent.is_none()
             && self.egress.is_none()
             && self.group.is_none()
+            && self.freezer.is_none()
             && self.cgroups.is_none()
             && self.ids.is_none()
     }

@@ -93,7 +93,8 @@ impl CellTemplate {
             _ => return Err(Error::Ended),
         };
         let shared = Shared { channel, state: Mutex::default(), next: AtomicU64::new(0), patience, without };
-        let remains = Remains { agent: Some(process), egress: None, group: None, cgroups: None, ids: None };
+        let remains =
+            Remains { agent: Some(process), egress: None, group: None, freezer: None, cgroups: None, ids: None };
         let template = Self { shared: Arc::new(shared), remains, _nursery: nursery };
         let begin = begin(without).map_err(step("compile the filter"))?;
         let started = async {

@@ -1,7 +1,8 @@
 //! The back end without isolation: ordinary child processes, for tests and for machines that cannot give more.
 //!
 //! It keeps the promises of the port that need no privilege: programs start, end, are signalled and are counted; a cell's memory is
-//! watched and a process beyond it is killed as [`ExitStatus::OutOfMemory`]; `destroy` leaves nothing. What it cannot keep, it
+//! watched and a process beyond it is killed as [`ExitStatus::OutOfMemory`]; `destroy` leaves nothing. Frozen is who was sent SIGSTOP, which
+//! code can tell afterwards (a handler of SIGCONT runs), and another SIGCONT undoes; memory is not reclaimed. What it cannot keep, it
 //! does not claim: paths of the inside ([`paths`]) are rewritten to a private directory, but the host's files, network and
 //! processes are all in reach, `/tmp` has no size limit, and mounts are not read-only. [`Sandbox::barriers`] says so.
 //!
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use lambent_model::InstanceId;
 
 use crate::error::step;
+use crate::gate::Gate;
 use crate::order::{self, FORK, ORDER, SPECIALISE, START};
 use crate::owner::Owner;
 use crate::port::{
@@ -37,6 +39,8 @@ const MARK: &str = "LAMBENT_SIM_CELL";
 const TICK: Duration = Duration::from_millis(20);
 /// Rounds of killing before `destroy` gives up on a process the kernel will not end (one stuck in a device, say).
 const KILL_ROUNDS: u32 = 250;
+/// Rounds of stopping before `freeze` gives up: some process forks faster than it can be stopped, or waits for a disk.
+const STOP_ROUNDS: u32 = 100;
 /// Processes remembered before those that have ended are forgotten.
 const REMEMBERED: usize = 256;
 /// Directories of one node: this and its [`Owner`].
@@ -63,7 +67,7 @@ impl Sim {
         let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(step("listen for the Runtime API"))?;
         let address = listener.local_addr().map_err(step("read the Runtime API's address"))?.to_string();
         let mark = format!("{MARK}={}/{}", self.owner, spec.id);
-        let shared = Arc::new(Shared { mark, home, state: Mutex::default() });
+        let shared = Arc::new(Shared { mark, home, state: Mutex::default(), gate: Gate::default() });
         let watch = tokio::spawn(watch(Arc::downgrade(&shared))).abort_handle();
         Ok(Arc::new(SimCell { id: spec.id, paths, listener: Mutex::new(Some(listener)), address, shared, watch }))
     }
@@ -104,6 +108,10 @@ impl Sandbox for Sim {
         let parent = self.parent.clone();
         let cleanup = move || recover(&parent);
         tokio::task::spawn_blocking(cleanup).await.map_err(|_| Error::Ended)
+    }
+
+    fn freezes(&self) -> bool {
+        true
     }
 
     fn barriers(&self) -> Vec<Barrier> {
@@ -165,6 +173,8 @@ struct Shared {
     mark: String,
     home: PathBuf,
     state: Mutex<State>,
+    /// Closed while the cell is frozen.
+    gate: Gate,
 }
 
 #[derive(Debug, Default)]
@@ -175,6 +185,10 @@ struct State {
     processes: Vec<Arc<Started>>,
     peak: u64,
     oom_kills: u64,
+    /// Whether it is to be frozen.
+    frozen: bool,
+    /// Whether processes were stopped for that.
+    stopped: bool,
 }
 
 impl Shared {
@@ -191,9 +205,44 @@ impl Shared {
         pids
     }
 
+    /// Stops all processes; blocking, bounded. Given up when the cell is not to be frozen any more.
+    fn stop(&self) -> std::io::Result<()> {
+        let mut calm = false;
+        for _ in 0..STOP_ROUNDS {
+            let marked = procfs::with_environment(&self.mark);
+            let mut state = self.state();
+            if !state.frozen {
+                return Err(std::io::ErrorKind::Interrupted.into());
+            }
+            let moving = marked.iter().map(|(pid, _)| *pid).filter(|pid| !procfs::is_stopped(*pid));
+            let moving: Vec<u32> = moving.collect();
+            // Twice: one may have been forked between the first look and its parent's stop.
+            if std::mem::replace(&mut calm, moving.is_empty()) && calm {
+                return Ok(());
+            }
+            // Under the lock, so that no SIGCONT comes before one of these.
+            moving.iter().for_each(|pid| process::kill(*pid, libc::SIGSTOP));
+            state.stopped |= !calm;
+            drop(state);
+            #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when this is done")]
+            std::thread::sleep(TICK / 20);
+        }
+        Err(std::io::ErrorKind::TimedOut.into())
+    }
+
+    /// Lets all processes go on; blocking.
+    fn go_on(&self) {
+        let mut state = self.state();
+        state.frozen = false;
+        if std::mem::take(&mut state.stopped) {
+            procfs::with_environment(&self.mark).iter().for_each(|(pid, _)| process::kill(*pid, libc::SIGCONT));
+        }
+    }
+
     /// Ends it all; blocking. Idempotent.
     fn end(&self) {
         self.state().ended = true;
+        self.gate.open();
         if !kill_marked(&self.mark) {
             tracing::error!(cell = %self.home.display(), "processes of a cell outlive SIGKILL");
         }
@@ -316,6 +365,7 @@ impl Cell for SimCell {
     }
 
     async fn spawn(&self, spec: ProcessSpec) -> Result<Process, Error> {
+        let _passed = self.shared.gate.pass().await;
         {
             let state = self.shared.state();
             if state.ended {
@@ -349,6 +399,7 @@ impl Cell for SimCell {
     }
 
     async fn connect(&self, port: u16) -> Result<std::net::TcpStream, Error> {
+        let _passed = self.shared.gate.pass().await;
         let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.map_err(step("connect"))?;
         stream.into_std().map_err(step("connect"))
     }
@@ -376,6 +427,38 @@ impl Cell for SimCell {
 
     async fn set_milli_cpus(&self, _milli_cpus: u32) -> Result<(), Error> {
         Ok(())
+    }
+
+    async fn prepare_to_freeze(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    async fn freeze(&self) -> Result<(), Error> {
+        if self.shared.state().ended {
+            return Err(Error::Ended);
+        }
+        if !self.shared.gate.close() {
+            return Err(step("freeze")(std::io::ErrorKind::ResourceBusy.into()));
+        }
+        self.shared.state().frozen = true;
+        let shared = Arc::clone(&self.shared);
+        let stopped = tokio::task::spawn_blocking(move || shared.stop().inspect_err(|_| shared.go_on())).await;
+        let stopped = stopped.unwrap_or_else(|_| Err(std::io::ErrorKind::Interrupted.into())).map_err(step("freeze"));
+        if stopped.is_err() {
+            self.shared.gate.open();
+        }
+        stopped
+    }
+
+    async fn thaw(&self) -> Result<(), Error> {
+        let shared = Arc::clone(&self.shared);
+        let gone_on = tokio::task::spawn_blocking(move || shared.go_on()).await;
+        self.shared.gate.open();
+        gone_on.map_err(|_| step("thaw")(std::io::ErrorKind::Interrupted.into()))
+    }
+
+    async fn reclaim(&self) -> Result<u64, Error> {
+        Ok(0)
     }
 
     async fn destroy(&self) {

@@ -300,20 +300,8 @@ async fn a_flood_of_output_does_not_stop_others(bench: Bench) {
     cell.destroy().await;
 }
 
-/// A daemon that left its process group, and the number it runs under on the host.
-async fn with_daemon(bench: &Bench) -> (std::sync::Arc<dyn lambent_sandbox::Cell>, Vec<u32>) {
-    let cell = bench.sandbox.create(spec()).await.unwrap();
-    let marker = support::long_time(cell.id());
-    let line = format!("setsid sleep {marker} >/dev/null 2>&1 </dev/null & sleep {marker}");
-    let process = cell.spawn(shell(&line)).await.unwrap();
-    drop((process.stdout, process.stderr));
-    support::until("the daemon runs", || support::sleepers(&marker).len() == 2).await;
-    let pids = support::sleepers(&marker);
-    (cell, pids)
-}
-
 async fn destroy_ends_everything(bench: Bench) {
-    let (cell, pids) = with_daemon(&bench).await;
+    let (cell, pids) = support::with_daemon(&bench).await;
     cell.destroy().await;
     assert!(!pids.iter().any(|&pid| support::alive(pid)), "destroy waits");
     assert_eq!(support::traces(&bench, cell.id()), Vec::<std::path::PathBuf>::new());
@@ -323,7 +311,7 @@ async fn destroy_ends_everything(bench: Bench) {
 }
 
 async fn drop_ends_everything(bench: Bench) {
-    let (cell, pids) = with_daemon(&bench).await;
+    let (cell, pids) = support::with_daemon(&bench).await;
     let id = cell.id();
     drop(cell);
     support::until("nothing is left", || {

@@ -6,6 +6,7 @@ mod blank;
 mod clone;
 mod conformance;
 mod escape;
+mod freeze;
 mod isolation;
 mod measure;
 mod node_death;

@@ -65,3 +65,37 @@ fn print(what: &str, mut times: Vec<Duration>) {
     times.sort_unstable();
     println!("{what}: median {:?}, worst {:?}", times[times.len() / 2], times[times.len() - 1]);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "prints measurements"]
+async fn measure_freezing() {
+    use lambent_sandbox::cell::FreezerVersion;
+    for version in [FreezerVersion::V1, FreezerVersion::V2] {
+        let Some(bench) = support::cell_frozen_by(version) else { continue };
+        let (mut prepared, mut frozen, mut thawed) = (Vec::new(), Vec::new(), Vec::new());
+        for _ in 0..10 {
+            let cell = bench.sandbox.create(spec()).await.unwrap();
+            let process = cell
+                .spawn(crate::support::program(&[support::PYTHON, "-c", "import time; time.sleep(1000)"]))
+                .await
+                .unwrap();
+            let begin = Instant::now();
+            cell.prepare_to_freeze().await.unwrap();
+            prepared.push(begin.elapsed());
+            for _ in 0..100 {
+                let begin = Instant::now();
+                cell.freeze().await.unwrap();
+                frozen.push(begin.elapsed());
+                let begin = Instant::now();
+                cell.thaw().await.unwrap();
+                thawed.push(begin.elapsed());
+            }
+            drop(process);
+            cell.destroy().await;
+        }
+        println!("{version:?}");
+        print("prepare to freeze", prepared);
+        print("freeze", frozen);
+        print("thaw", thawed);
+    }
+}

@@ -8,17 +8,27 @@ use std::process::{Command, Stdio};
 
 use lambent_model::InstanceId;
 use lambent_sandbox::Sandbox;
+use lambent_sandbox::cell::FreezerVersion;
 
 use crate::support::{self, shell, spec};
 
 const BACK_END: &str = "LAMBENT_TEST_BACK_END";
 const DIRECTORY: &str = "LAMBENT_TEST_DIRECTORY";
+const FROZEN: &str = "LAMBENT_TEST_FROZEN";
 
 fn back_end(name: &str, directory: &Path) -> std::sync::Arc<dyn Sandbox> {
     match name {
         "sim" => std::sync::Arc::new(lambent_sandbox::sim::Sim::new(directory)),
+        "cell frozen by v1" => frozen_by(directory, FreezerVersion::V1),
+        "cell frozen by v2" => frozen_by(directory, FreezerVersion::V2),
         _ => support::cells_in(directory),
     }
+}
+
+fn frozen_by(directory: &Path, version: FreezerVersion) -> std::sync::Arc<dyn Sandbox> {
+    let mut config = support::config(directory);
+    config.freezer = Some(version);
+    std::sync::Arc::new(lambent_sandbox::cell::Cells::new(config).unwrap())
 }
 
 #[tokio::test]
@@ -30,6 +40,9 @@ async fn a_node_to_be_killed() {
     let line = format!("setsid sleep {time} & exec sleep {time}");
     let process = cell.spawn(shell(&line)).await.unwrap();
     support::until("both sleep", || support::sleepers(&time).len() == 2).await;
+    if std::env::var_os(FROZEN).is_some() {
+        cell.freeze().await.unwrap();
+    }
     println!("\ncell {}", cell.id());
     process.exit.await.unwrap();
 }
@@ -97,10 +110,13 @@ fn who_does_not_answer_is_given_up() {
 }
 
 /// Starts a node, kills it when its cell runs, and returns the cell.
-fn kill_a_node(name: &str, directory: &Path) -> InstanceId {
+fn kill_a_node(name: &str, directory: &Path, frozen: bool) -> InstanceId {
     let mut node = Command::new(std::env::current_exe().unwrap());
     node.args(["--exact", "node_death::a_node_to_be_killed", "--ignored", "--nocapture"]);
     node.env(BACK_END, name).env(DIRECTORY, directory).stdout(Stdio::piped()).stdin(Stdio::null());
+    if frozen {
+        node.env(FROZEN, "yes");
+    }
     let mut node = node.spawn().unwrap();
     let lines = BufReader::new(node.stdout.take().unwrap()).lines().map_while(Result::ok);
     let id = lines.filter_map(|line| line.strip_prefix("cell ")?.parse::<uuid::Uuid>().ok()).next();
@@ -109,14 +125,14 @@ fn kill_a_node(name: &str, directory: &Path) -> InstanceId {
     id.expect("the node makes a cell").into()
 }
 
-async fn leaves_nothing(name: &str, directory: &Path) {
+async fn leaves_nothing(name: &str, directory: &Path, frozen: bool) {
     // A living node in the same directory, whose cell must survive the recovery.
     let living = back_end(name, directory);
     let survivor = living.create(spec()).await.unwrap();
-    let id = kill_a_node(name, directory);
+    let id = kill_a_node(name, directory, frozen);
     let time = support::long_time(id);
-    if name == "cell" {
-        // By the kernel alone; a simulated cell's daemons wait for the recovery.
+    if name.starts_with("cell") && !(frozen && name.ends_with("v1")) {
+        // By the kernel alone; a simulated cell's daemons, and who is frozen by version 1, wait for the recovery.
         support::until("its processes are gone", || support::sleepers(&time).is_empty()).await;
     }
     let next = back_end(name, directory);
@@ -133,11 +149,21 @@ async fn leaves_nothing(name: &str, directory: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_of_a_node_of_cells_leaves_nothing() {
     let Some(bench) = support::cell() else { return };
-    leaves_nothing("cell", bench.directory.path()).await;
+    leaves_nothing("cell", bench.directory.path(), false).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_9_of_a_node_of_sims_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    leaves_nothing("sim", directory.path()).await;
+    leaves_nothing("sim", directory.path(), false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_9_of_a_node_leaves_nothing_of_frozen_cells() {
+    for (name, version) in [("cell frozen by v1", FreezerVersion::V1), ("cell frozen by v2", FreezerVersion::V2)] {
+        let Some(bench) = support::cell_frozen_by(version) else { continue };
+        leaves_nothing(name, bench.directory.path(), true).await;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    leaves_nothing("sim", directory.path(), true).await;
 }

@@ -37,6 +37,7 @@ fn the_same_as_an_ordinary_user() {
             "escape::",
             "blank::what",
             "template::",
+            "freeze::a_host",
             "on_cell",
             "node_death::kill",
             "node_death::death",

@@ -60,6 +60,20 @@ pub fn cell() -> Option<Bench> {
     None
 }
 
+/// The same with the freezer of this version, where the host has it.
+pub fn cell_frozen_by(version: cell::FreezerVersion) -> Option<Bench> {
+    let Bench { directory, .. } = cell()?;
+    let mut config = config(directory.path());
+    config.freezer = Some(version);
+    let sandbox: Arc<dyn Sandbox> = Arc::new(cell::Cells::new(config).unwrap());
+    if !sandbox.freezes() {
+        // No lack of isolation: most hosts have only one of them.
+        eprintln!("SKIPPED: this host has no freezer of {version:?}");
+        return None;
+    }
+    Some(Bench { sandbox, directory })
+}
+
 /// The same, making each cell blank first. What a test shows of ordinary cells holds for these.
 pub fn cell_by_blank() -> Option<Bench> {
     let Bench { sandbox, directory } = cell()?;
@@ -95,6 +109,10 @@ impl Sandbox for ByBlank {
 
     async fn template(&self, spec: TemplateSpec) -> Result<Arc<dyn Template>, Error> {
         self.0.template(spec).await
+    }
+
+    fn freezes(&self) -> bool {
+        self.0.freezes()
     }
 
     async fn recover(&self) -> Result<usize, Error> {
@@ -251,9 +269,25 @@ pub fn open_to_all(path: &Path) {
     }
 }
 
+/// A daemon that left its process group, and the number it runs under on the host.
+pub async fn with_daemon(bench: &Bench) -> (Arc<dyn Cell>, Vec<u32>) {
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    let marker = long_time(cell.id());
+    let line = format!("setsid sleep {marker} >/dev/null 2>&1 </dev/null & sleep {marker}");
+    let process = cell.spawn(shell(&line)).await.unwrap();
+    drop((process.stdout, process.stderr));
+    until("the daemon runs", || sleepers(&marker).len() == 2).await;
+    let pids = sleepers(&marker);
+    (cell, pids)
+}
+
 /// The first line that a process says.
 pub async fn first_line(fd: OwnedFd) -> String {
-    let mut receiver = tokio::net::unix::pipe::Receiver::from_owned_fd(fd).unwrap();
+    line(&mut tokio::net::unix::pipe::Receiver::from_owned_fd(fd).unwrap()).await
+}
+
+/// The next line that it says.
+pub async fn line(receiver: &mut tokio::net::unix::pipe::Receiver) -> String {
     let mut line = String::new();
     let read = async {
         while let Ok(byte) = receiver.read_u8().await

@@ -5,7 +5,9 @@
 //     ...
 //     const answer = await call.result();
 //
-// While code waits here its place in the account's concurrency is free for others. `docs/calls.md` has the rules.
+// While code waits here its place in the account's concurrency is free for others. Whoever waits and says `blocked: true`
+// promises that nothing else goes on, in workers and the thread pool neither, which cannot be seen from here: then the
+// container may be frozen meanwhile. `docs/calls.md` has the rules.
 //
 // And what its answer depends on, which it reads after that:
 //
@@ -60,10 +62,13 @@ class Call {
         return this.#outcome !== undefined;
     }
 
-    /** Waits for the answer, at most `timeout` milliseconds; it can be asked for again. */
-    result({ timeout } = {}) {
+    /**
+     * Waits for the answer, at most `timeout` milliseconds; it can be asked for again. `blocked`: nothing else goes on
+     * until it is there.
+     */
+    result({ timeout, blocked } = {}) {
         if (this.#outcome === undefined) {
-            const taken = this.#take(timeout);
+            const taken = this.#take(timeout, blocked);
             this.#outcome = taken;
             // What was not there yet can be waited for again.
             taken.catch((error) => {
@@ -82,9 +87,8 @@ class Call {
         }
     }
 
-    async #take(timeout) {
-        const within = timeout === undefined ? '' : `?within_ms=${Math.trunc(timeout)}`;
-        const answer = await request('GET', `${PATH}/${this.id}${within}`);
+    async #take(timeout, blocked) {
+        const answer = await request('GET', `${PATH}/${this.id}?${how(timeout, blocked)}`);
         if (answer.status === 202) {
             throw new NotDone(this.id);
         }
@@ -117,10 +121,10 @@ async function start(name, payload = null, options = {}) {
     return new Call(JSON.parse(checked(answer).toString()).id);
 }
 
-/** Waits until one of `calls` is done, at most `timeout` milliseconds; gives those that are. */
+/** Waits until one of `calls` is done, at most `timeout` milliseconds; gives those that are. `blocked` as in `result`. */
 const waitAny = (calls, options) => wait(calls, 'any', options);
 
-/** Waits until all of `calls` are done, at most `timeout` milliseconds; gives those that are. */
+/** Waits until all of `calls` are done, at most `timeout` milliseconds; gives those that are. `blocked` as in `result`. */
 const waitAll = (calls, options) => wait(calls, 'all', options);
 
 /**
@@ -141,17 +145,30 @@ function rows(service, query, ...values) {
     return `rows:${service}/${first}${rest.map((text, at) => `{${JSON.stringify(values[at])}}${text}`).join('')}`;
 }
 
-async function wait(calls, mode, { timeout } = {}) {
+async function wait(calls, mode, { timeout, blocked } = {}) {
     const left = calls.filter((call) => !call.fetched);
     const here = calls.filter((call) => call.fetched);
     if (left.length === 0 || (mode === 'any' && here.length > 0)) {
         return here;
     }
-    const within = timeout === undefined ? '' : `&within_ms=${Math.trunc(timeout)}`;
+    const query = how(timeout, blocked);
+    query.set('mode', mode);
     const ids = left.map((call) => call.id).join(',');
-    const answer = await request('GET', `${PATH}?ids=${ids}&mode=${mode}${within}`);
+    const answer = await request('GET', `${PATH}?ids=${ids}&${query}`);
     const done = new Set(JSON.parse(checked(answer).toString()).done);
     return calls.filter((call) => here.includes(call) || done.has(call.id));
+}
+
+/** How to wait, as a query. */
+function how(timeout, blocked) {
+    const query = new URLSearchParams();
+    if (timeout !== undefined) {
+        query.set('within_ms', Math.trunc(timeout));
+    }
+    if (blocked) {
+        query.set('blocked', true);
+    }
+    return query;
 }
 
 /** File and line of the code that called this module. */

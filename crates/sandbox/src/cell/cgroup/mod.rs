@@ -8,6 +8,7 @@
 //! tells the kernel to count them apart. What a function may use without `/tmp` is enforced by `super::watch` within that limit.
 
 mod discover;
+pub(super) mod freezer;
 mod v1;
 mod v2;
 
@@ -57,6 +58,11 @@ pub(super) struct Counts {
     pub processes: u64,
 }
 
+/// The name of a node's directories.
+pub(super) fn name(owner: Owner) -> String {
+    format!("{PREFIX}{owner}")
+}
+
 /// The tree of this node process.
 #[derive(Debug)]
 pub(super) enum Tree {
@@ -67,7 +73,7 @@ pub(super) enum Tree {
 impl Tree {
     /// Makes the node's directories in the first hierarchy that can be used. The error says what is missing.
     pub(super) fn open(hierarchies: &Hierarchies, owner: Owner) -> Result<Self, String> {
-        let name = format!("{PREFIX}{owner}");
+        let name = name(owner);
         if hierarchies.v1.contains_key("memory") {
             return v1::Tree::open(hierarchies, &name).map(Self::V1);
         }
@@ -167,6 +173,17 @@ impl Group {
         }
     }
 
+    /// Has the kernel give back what memory of it can be had again: pages of files, as cells have no swap. For as long as `go_on` says, and
+    /// no more than is charged now. Milliseconds; how many bytes went.
+    pub(super) fn reclaim(&self, go_on: impl Fn() -> bool) -> io::Result<u64> {
+        let before = self.counts()?.charged_bytes;
+        match self {
+            Self::V1(group) => group.reclaim()?,
+            Self::V2(group) => group.reclaim(before, go_on)?,
+        }
+        Ok(before.saturating_sub(self.counts()?.charged_bytes))
+    }
+
     /// Host numbers of its processes.
     pub(super) fn pids(&self) -> io::Result<Vec<u32>> {
         self.join_files().first().map_or(Ok(Vec::new()), |file| pids(file))
@@ -206,13 +223,19 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
             // Not a cgroup at all, so nothing will make it removable.
             return result;
         }
-        for pid in pids(&directory.join("cgroup.procs")).unwrap_or_default() {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGKILL);
-        }
+        kill_all(directory);
+        freezer::let_die(directory);
         #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when this is done")]
         std::thread::sleep(REMOVE_PAUSE);
     }
     result
+}
+
+/// Kills what is in a group.
+fn kill_all(directory: &Path) {
+    for pid in pids(&directory.join("cgroup.procs")).unwrap_or_default() {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGKILL);
+    }
 }
 
 fn pids(file: &Path) -> io::Result<Vec<u32>> {

@@ -53,7 +53,8 @@ fn distinct(directories: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
     all
 }
 
-fn make(hierarchies: &Hierarchies, controller: &str, name: &str) -> Result<PathBuf, String> {
+/// The node's directory in the tree of one controller.
+pub(super) fn make(hierarchies: &Hierarchies, controller: &str, name: &str) -> Result<PathBuf, String> {
     let mut reason = format!("the {controller} controller is not mounted");
     for parent in hierarchies.v1.get(controller).into_iter().flatten() {
         let directory = parent.join(name);
@@ -118,6 +119,14 @@ impl Group {
     /// The file that holds what is charged.
     pub(super) fn charged_file(&self) -> io::Result<PathBuf> {
         Ok(self.of("memory")?.join("memory.usage_in_bytes"))
+    }
+
+    /// All that can be had without waiting for a disk: pages of files. Where the kernel has no such file, nothing.
+    pub(super) fn reclaim(&self) -> io::Result<()> {
+        match write(self.of("memory")?, "memory.force_empty", 0) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ResourceBusy) => Ok(()),
+            other => other,
+        }
     }
 
     pub(super) fn oom_kills(&self) -> io::Result<u64> {

@@ -13,6 +13,8 @@ use super::{CPU_PERIOD_US, Counts, Hierarchies, Limits, fields, number, pids, wr
 
 /// Without these, no cell is made on version 2.
 const REQUIRED: [&str; 3] = ["cpu", "memory", "pids"];
+/// What is reclaimed at once: less than a millisecond's work.
+const RECLAIM_PIECE: u64 = 4 * 1024 * 1024;
 /// Where the node goes when it sits in the way.
 const LEAF: &str = "node";
 
@@ -36,6 +38,10 @@ impl Tree {
 
     pub(super) fn directories(&self) -> Vec<PathBuf> {
         vec![self.directory.clone()]
+    }
+
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     pub(super) fn group(&self, id: &str) -> Group {
@@ -145,6 +151,20 @@ impl Group {
     /// The file that holds what is charged.
     pub(super) fn charged_file(&self) -> io::Result<PathBuf> {
         Ok(self.directory.join("memory.current"))
+    }
+
+    /// As much as can be had of `bytes`, piece by piece while `go_on`. Nothing where the kernel has no such file (before Linux 5.19).
+    pub(super) fn reclaim(&self, mut bytes: u64, go_on: impl Fn() -> bool) -> io::Result<()> {
+        while bytes > 0 && go_on() {
+            let piece = bytes.min(RECLAIM_PIECE);
+            match write(&self.directory, "memory.reclaim", piece) {
+                Ok(()) => bytes -= piece,
+                // There is no more of it.
+                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn oom_kills(&self) -> io::Result<u64> {
