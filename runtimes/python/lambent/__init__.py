@@ -9,7 +9,8 @@ Calls run while this one goes on: start, do something else, wait.
 While code waits here its place in the account's concurrency is free for others, and where nothing else goes on its
 container may be frozen. `docs/calls.md` has the rules.
 
-    lambent.depends_on("https://example.com/prices", lambent.rows("shop", "SELECT rate FROM rates WHERE currency = ?", "EUR"))
+    rate = lambent.rows("shop", "SELECT rate FROM rates WHERE currency = ?", "EUR")
+    lambent.depends_on("https://example.com/prices", rate)
     ...                             # read them after that, not before
 
 `docs/executions.md` has the rules of dependencies.
