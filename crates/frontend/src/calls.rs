@@ -10,6 +10,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
 use lambent_invoker::affinity::{self, Origin};
 use lambent_invoker::calls::{Error, Outcome, Seat, Start, Wanted};
 use lambent_model::{RequestId, limits};
@@ -24,7 +25,9 @@ use crate::service::Service;
 use crate::{executions, respond};
 
 /// When the answer is needed, in milliseconds from now.
-const DEADLINE: &str = "x-lambent-deadline-ms";
+pub(crate) const DEADLINE: &str = "x-lambent-deadline-ms";
+/// The latest that a call can say: no caller runs for as long.
+const MOST_DEADLINE: Duration = Duration::from_secs(86_400);
 /// Where in the caller's code the call is started.
 const SITE: &str = "x-lambent-site";
 /// The longest.
@@ -85,7 +88,7 @@ pub(crate) async fn start(
         };
         let seat = seat(&caller)?;
         let start = read(&service, &caller, query, &head.headers, body)?;
-        let id = service.calls.start(&seat, start)?;
+        let id = service.parts.calls.start(&seat, start)?;
         Ok(document(StatusCode::ACCEPTED, &json!({ "id": id.to_string() })))
     };
     respond(answered.await)
@@ -107,17 +110,12 @@ fn read(
         Some(trace) => Some(service.parts.events.pass(&function, qualifier.as_ref(), trace)?),
         None => None,
     };
-    let deadline = match headers.get(DEADLINE) {
-        None => invoke.deadline,
-        Some(value) => {
-            let millis: Option<u64> = value.to_str().ok().and_then(|text| text.parse().ok());
-            let millis = millis.ok_or_else(|| Failure::invalid_parameter(format!("{DEADLINE} must be a number")))?;
-            let at = service.parts.clock.now().saturating_add(Duration::from_millis(millis));
-            at.unwrap_or(invoke.deadline).min(invoke.deadline)
-        }
-    };
+    let until = invoke.deadline;
+    let deadline = deadline(headers, service.parts.clock.now(), MOST_DEADLINE)?.map(|deadline| deadline.min(until));
     let site = headers.get(SITE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    if let Some(long) = site.as_ref().map(|site| site.chars().count()).filter(|chars| *chars > SITE_CHARS) {
+    let site = site.unwrap_or_default();
+    let long = site.chars().count();
+    if long > SITE_CHARS {
         return Err(Failure::invalid_parameter(format!("{SITE} has {long} characters; it may have {SITE_CHARS}")));
     }
     Ok(Start {
@@ -128,8 +126,22 @@ fn read(
         qualifier,
         trace,
         deadline,
+        until,
+        caller: Arc::clone(&caller.identity.function),
         site,
     })
+}
+
+/// When the result is needed, where a request says so.
+pub(crate) fn deadline(headers: &HeaderMap, now: Timestamp, most: Duration) -> Result<Option<Timestamp>, Failure> {
+    let Some(value) = headers.get(DEADLINE) else { return Ok(None) };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let within = text.parse().ok().map(Duration::from_millis).filter(|within| *within <= most);
+    let within = within.ok_or_else(|| {
+        let most = most.as_millis();
+        Failure::invalid_parameter(format!("{DEADLINE} is {text:?}; it must be a number of milliseconds up to {most}"))
+    })?;
+    Ok(Some(now.saturating_add(within).unwrap_or(Timestamp::MAX)))
 }
 
 /// Waits for one or all of some calls; says which are done.
@@ -150,7 +162,7 @@ pub(crate) async fn wait(
             WaitMode::All => Wanted::All,
         };
         let within = query.within_ms.map(Duration::from_millis);
-        let done = service.calls.wait(&seat(&caller)?, &ids, wanted, within).await?;
+        let done = service.parts.calls.wait(&seat(&caller)?, &ids, wanted, within).await?;
         let text = |ids: &mut dyn Iterator<Item = &RequestId>| ids.map(RequestId::to_string).collect::<Vec<_>>();
         let pending = text(&mut ids.iter().filter(|id| !done.contains(id)));
         Ok(document(StatusCode::OK, &json!({ "done": text(&mut done.iter()), "pending": pending })))
@@ -167,7 +179,7 @@ pub(crate) async fn take(
 ) -> Response {
     let answered = async {
         let (id, within) = (id(&name)?, asked(query)?.within_ms.map(Duration::from_millis));
-        let Some(outcome) = service.calls.take(&seat(&caller)?, id, within).await? else {
+        let Some(outcome) = service.parts.calls.take(&seat(&caller)?, id, within).await? else {
             return Ok(document(PENDING, &json!({ "id": name })));
         };
         let Outcome { executed_version, error, body } = outcome;
@@ -193,7 +205,7 @@ pub(crate) async fn forget(
     Path(name): Path<String>,
 ) -> Response {
     let forgotten = || {
-        service.calls.forget(&*seat(&caller)?, id(&name)?)?;
+        service.parts.calls.forget(&*seat(&caller)?, id(&name)?)?;
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     respond(forgotten())

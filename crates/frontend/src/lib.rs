@@ -12,6 +12,7 @@
 //! inside.rs    the same for the SDKs in containers, behind the Runtime API's address
 //! calls.rs     beside it: calls that code in containers starts, and waits for
 //! events.rs    `/_lambent/events`: what people see of the queue of events, and do about it
+//! learned.rs   `/_lambent/calls`: what was learned of such calls
 //! executions.rs  `/_lambent/executions`: answers that are kept and given again, and what decides about it
 //! respond.rs   the output where the model wants it        | failure.rs            what went wrong, as AWS says it
 //! ```
@@ -29,6 +30,7 @@ mod executions;
 mod failure;
 mod inside;
 mod invoke;
+mod learned;
 mod logs;
 mod model;
 mod pattern;
@@ -49,6 +51,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use lambent_invoker::Invoker;
+use lambent_invoker::calls::Calls;
 use lambent_invoker::events::Events;
 use lambent_invoker::executions::Executions;
 use lambent_invoker::schedules::Schedules;
@@ -78,6 +81,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Invocations.
     pub invoker: Arc<Invoker>,
+    /// Calls that functions start.
+    pub calls: Calls,
     /// Asynchronous invocations.
     pub events: Arc<Events>,
     /// What executions returned.

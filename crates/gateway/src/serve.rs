@@ -157,6 +157,7 @@ impl Call<'_> {
             },
             received_at: self.received_at,
             idempotency: None,
+            turn: None,
         })
     }
 }

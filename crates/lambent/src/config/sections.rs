@@ -206,6 +206,11 @@ pub struct Calls {
     /// `manage`: whether the credentials that functions find may do with the account what its own keys may; else they invoke, and no more.
     /// Default false. Since 0.2.
     pub manage: bool,
+    /// `hold_back_from`: invocations at once on this node from which on calls of functions, and events, wait that can, until their latest start at most. 0: they
+    /// always do. Default: twice the processors. Since 0.2.
+    pub hold_back_from: u32,
+    /// `margin`: how much earlier than it had to a call starts, for what a start takes. Default 10ms. Since 0.2.
+    pub margin: Duration,
 }
 
 /// `[logs]`: what functions logged.
@@ -310,7 +315,11 @@ impl Config {
                 files: reader.value("executions.files", Vec::new())?,
                 hosts: reader.value("executions.hosts", Vec::new())?,
             },
-            calls: Calls { manage: reader.value("calls.manage", false)? },
+            calls: Calls {
+                manage: reader.value("calls.manage", false)?,
+                hold_back_from: reader.value("calls.hold_back_from", twice_the_processors())?,
+                margin: duration(reader, "calls.margin", lambent_invoker::deadlines::learned::Options::default().margin)?,
+            },
             logs: Logs {
                 expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,
                 report_stages: reader.value("logs.report_stages", false)?,
@@ -362,6 +371,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn twice_the_processors() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(processors.saturating_mul(2)).unwrap_or(u32::MAX)
 }
 
 /// Durations are text such as `30s`, `10m`, `1h 30m`.

@@ -32,7 +32,7 @@ fn buried(queue: &str, key: u64) -> NewEvent {
 }
 
 pub fn wish(seconds: i64) -> Wish {
-    Wish { now: at(seconds), until: at(seconds + 60), places: 1_000, most: 100, without: Vec::new() }
+    Wish { now: at(seconds), until: at(seconds + 60), places: 1_000, most: 100, without: Vec::new(), latest_by: None }
 }
 
 pub fn key(payload: &Bytes) -> u64 {
