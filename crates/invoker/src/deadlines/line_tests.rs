@@ -178,13 +178,16 @@ fn expected(model: &BTreeMap<u64, Model>, now: i64, free: usize, is_short: bool,
     let held = |lane: u8| model.values().filter(|call| call.at == Where::Runs && call.lane == lane).count();
     let of_account: usize = (0..4).map(held).sum();
     let has_room = |call: &Model| room_of(call.lane, own) == Room::Own || free > 0;
-    let is_beyond = |call: &Model| {
-        room_of(call.lane, own) != Room::Own && (held(call.lane) >= free || of_account >= 3 * free)
+    // 0: within its share, 1: its account is not, 2: itself is not.
+    let beyond = |call: &Model| match room_of(call.lane, own) {
+        Room::Own => 0,
+        _ if held(call.lane) >= free => 2,
+        _ => u8::from(of_account >= 3 * free),
     };
     (model.iter())
         .filter(|(_, call)| matches!(call.at, Where::Waits { due } if due <= now))
         .filter(|(_, call)| has_room(call) && (!is_short || call.latest <= now))
-        .min_by_key(|(id, call)| (is_beyond(call), call.latest, **id))
+        .min_by_key(|(id, call)| (beyond(call), call.latest, **id))
         .map(|(id, _)| *id)
 }
 

@@ -38,8 +38,20 @@ pub struct Take {
 pub enum Shares {
     /// It gets no more: there is always a place for a newcomer, and some stay empty for that.
     Bound,
-    /// Who has less than its share goes first, and whoever wants may have what is left: a newcomer is the next to get a place.
+    /// Who has less than its share goes first, then who has as a lane but not as an account, and whoever wants may have what is left: a newcomer is
+    /// the next to get a place.
     First,
+}
+
+/// Within what a lane has to be to get another place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Its own share, and its account's.
+    Both,
+    /// Its own share.
+    Lane,
+    /// What is free.
+    Free,
 }
 
 /// Where the next event of a lane would run.
@@ -162,22 +174,25 @@ impl Order {
     /// `room` is asked about lanes by name.
     pub fn take(&mut self, wish: Take, mut room: impl FnMut(&str) -> Room) -> Vec<(u64, u32)> {
         self.advance(wish.now);
-        let mut taken = self.take_some(wish, wish.most, Shares::Bound, &mut room);
-        while wish.shares == Shares::First && taken.len() < wish.most {
-            let beyond = self.take_some(wish, 1, Shares::First, &mut room);
-            if beyond.is_empty() {
-                break;
-            }
-            taken.extend(beyond);
+        if wish.shares == Shares::Bound {
+            return self.take_within(wish, wish.most, Within::Both, &mut room);
+        }
+        let mut taken = Vec::new();
+        while taken.len() < wish.most {
+            // Each that is taken may bring others within their share, or beyond.
+            let mut steps = [Within::Both, Within::Lane, Within::Free].into_iter();
+            let next = steps.find_map(|within| self.take_within(wish, 1, within, &mut room).pop());
+            let Some(next) = next else { break };
+            taken.push(next);
         }
         taken
     }
 
-    fn take_some(
+    fn take_within(
         &mut self,
         wish: Take,
         most: usize,
-        shares: Shares,
+        within: Within,
         room: &mut impl FnMut(&str) -> Room,
     ) -> Vec<(u64, u32)> {
         let mut taken = Vec::new();
@@ -190,7 +205,7 @@ impl Order {
             let room = self.lanes.get(number as usize).map_or(Room::None, |lane| room(&lane.name));
             let state = match room {
                 Room::Own => Some(State::Away),
-                Room::Shared if self.has_share(number, wish.places, shares) => Some(State::Leased { until: wish.until }),
+                Room::Shared if self.has_share(number, wish.places, within) => Some(State::Leased { until: wish.until }),
                 Room::Shared | Room::None => None,
             };
             if let Some(state) = state {
@@ -204,14 +219,15 @@ impl Order {
         taken
     }
 
-    fn has_share(&self, number: u32, places: usize, shares: Shares) -> bool {
+    fn has_share(&self, number: u32, places: usize, within: Within) -> bool {
         let free = places.saturating_sub(self.leases.len());
-        if shares == Shares::First {
-            return free > 0;
-        }
         let Some(lane) = self.lanes.get(number as usize) else { return false };
-        let account = self.accounts.get(lane.account as usize).map_or(0, |account| account.leased);
-        lane.leased < free && account < 3 * free
+        let account = || self.accounts.get(lane.account as usize).map_or(0, |account| account.leased);
+        match within {
+            Within::Both => lane.leased < free && account() < 3 * free,
+            Within::Lane => lane.leased < free,
+            Within::Free => free > 0,
+        }
     }
 
     fn hand_out(&mut self, id: u64, to: State) -> u32 {
