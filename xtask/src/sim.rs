@@ -47,6 +47,7 @@ pub struct DeadlinesArgs {
 #[serde(tag = "case", rename_all = "lowercase")]
 enum Line {
     Misses { variant: String, load: f64, policy: String, missed_percent: f64, p99_wait_now_ms: f64 },
+    Tenth { variant: String, policy: String, missed_percent: f64 },
     Capacity { variant: String, policy: String, places: f64 },
 }
 
@@ -114,18 +115,24 @@ fn tables(lines: &[Line]) {
     for ((variant, load), values) in misses(lines) {
         row(&format!("{variant}, load {load} %"), &values);
     }
-    let (mut waits, mut places) = (BTreeMap::<_, ByPolicy<'_>>::new(), BTreeMap::<_, ByPolicy<'_>>::new());
+    let mut waits = BTreeMap::<_, ByPolicy<'_>>::new();
+    let (mut tenth, mut places) = (BTreeMap::<_, ByPolicy<'_>>::new(), BTreeMap::<_, ByPolicy<'_>>::new());
     for line in lines {
         match line {
             Line::Misses { variant, load, policy, p99_wait_now_ms, .. } => {
                 let at = (variant.as_str(), percent(*load));
                 waits.entry(at).or_default().entry(policy.as_str()).or_default().push(*p99_wait_now_ms);
             }
+            Line::Tenth { variant, policy, missed_percent } => {
+                tenth.entry(variant).or_default().entry(policy.as_str()).or_default().push(*missed_percent);
+            }
             Line::Capacity { variant, policy, places: needed } => {
                 places.entry(variant).or_default().entry(policy.as_str()).or_default().push(*needed);
             }
         }
     }
+    println!("\n{:22}{head}", "MISSED where fifo 10 %");
+    tenth.iter().for_each(|(variant, values)| row(variant, values));
     println!("\n{:22}{head}", "P99 WAIT, ms, now");
     waits.iter().for_each(|((variant, load), values)| row(&format!("{variant}, load {load} %"), values));
     println!("\n{:22}{head}", "PLACES for 1 % missed");

@@ -2,8 +2,8 @@
 //!
 //! `deadlines SEEDS CALLS`: so many seeds, from 1 on, of traces with so many calls, of which the first half is history to learn from and does not
 //! count.
-//! Prints JSON lines: what each policy misses at each load (`misses`), and the least capacity at which it misses no more than one percent
-//! (`capacity`). Virtual time is all there is: the same seeds print the same lines.
+//! Prints JSON lines: what each policy misses at each load (`misses`) and at the one where first come, first served misses ten percent (`tenth`), and
+//! the least capacity at which it misses no more than one percent (`capacity`). Virtual time is all there is: the same seeds print the same lines.
 #![allow(clippy::print_stdout, clippy::indexing_slicing, missing_docs)]
 
 mod policy;
@@ -130,6 +130,26 @@ fn misses(variant: Variant, seed: u64, calls: usize) {
     }
 }
 
+/// What all miss at the load where first come, first served misses ten percent, which is found by halving.
+fn tenth(variant: Variant, seed: u64, calls: usize) {
+    let at = |load: f64| trace::make(Asked { variant, seed, work: load * PLACES as f64, calls });
+    let (mut less, mut more) = (0.0, 1.0);
+    for _ in 0..8 {
+        let load = f64::midpoint(less, more);
+        let is_more = run(&at(load), policy("fifo", PLACES).as_mut(), PLACES).missed() > 0.1;
+        if is_more { more = load } else { less = load }
+    }
+    let trace = at(more);
+    for name in POLICIES {
+        let missed_percent = 100.0 * run(&trace, policy(name, PLACES).as_mut(), PLACES).missed();
+        let line = json!({
+            "sim": "deadlines", "case": "tenth", "variant": variant.name, "seed": seed, "load": more, "policy": name,
+            "missed_percent": missed_percent,
+        });
+        println!("{line}");
+    }
+}
+
 /// The fewest places with which a policy misses no more than what is allowed, by halving.
 fn capacity(variant: Variant, seed: u64, calls: usize) {
     let trace = trace::make(Asked { variant, seed, work: WORK, calls });
@@ -155,6 +175,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for seed in 1..=seeds {
         for variant in trace::VARIANTS {
             misses(variant, seed, calls);
+            tenth(variant, seed, calls);
             capacity(variant, seed, calls);
         }
     }
