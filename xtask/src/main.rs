@@ -1,4 +1,4 @@
-//! What developers and CI run: `cargo xtask test`, `bench`, `soak`, `fmt`, `lint`, `functions`, `model`.
+//! What developers and CI run: `cargo xtask test`, `bench`, `soak`, `sim`, `fmt`, `lint`, `functions`, `model`.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -9,7 +9,9 @@ mod deny;
 mod docs;
 mod functions;
 mod model;
+mod plot;
 mod run;
+mod sim;
 mod soak;
 mod test;
 
@@ -31,6 +33,8 @@ enum Task {
     Bench(bench::BenchArgs),
     /// Put a node under load and harm, and see that it holds.
     Soak(soak::SoakArgs),
+    /// Run what decides on a node in virtual time, beside other ways to decide.
+    Sim(sim::SimArgs),
     /// Format everything.
     Fmt,
     /// Clippy, with warnings as errors.
@@ -46,6 +50,7 @@ fn main() -> std::process::ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Soak(args) => soak::run(&args),
+        Task::Sim(args) => sim::run(&args),
         Task::Fmt => run::cargo(&["fmt", "--all"]),
         Task::Lint => run::cargo(checks::CLIPPY),
         Task::Functions(args) => functions::run(&args),

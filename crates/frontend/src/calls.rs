@@ -10,6 +10,7 @@ use axum::extract::{Extension, Path, Query, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
 use lambent_invoker::affinity::{self, Origin};
 use lambent_invoker::calls::{Blocked, Error, Outcome, Seat, Start, Wanted};
 use lambent_invoker::executions::Ask;
@@ -25,7 +26,9 @@ use crate::respond;
 use crate::service::Service;
 
 /// When the answer is needed, in milliseconds from now.
-const DEADLINE: &str = "x-lambent-deadline-ms";
+pub(crate) const DEADLINE: &str = "x-lambent-deadline-ms";
+/// The latest that a call can say: no caller runs for as long.
+const MOST_DEADLINE: Duration = Duration::from_secs(86_400);
 /// Where in the caller's code the call is started.
 const SITE: &str = "x-lambent-site";
 /// The longest.
@@ -92,7 +95,7 @@ pub(crate) async fn start(
         };
         let seat = seat(&caller)?;
         let start = read(&service, &caller, query, &head.headers, body)?;
-        let id = service.calls.start(&seat, start)?;
+        let id = service.parts.calls.start(&seat, start)?;
         Ok(document(StatusCode::ACCEPTED, &json!({ "id": id.to_string() })))
     };
     respond(answered.await)
@@ -114,17 +117,12 @@ fn read(
         Some(trace) => Some(service.parts.events.pass(&function, qualifier.as_ref(), trace)?),
         None => None,
     };
-    let deadline = match headers.get(DEADLINE) {
-        None => invoke.deadline,
-        Some(value) => {
-            let millis: Option<u64> = value.to_str().ok().and_then(|text| text.parse().ok());
-            let millis = millis.ok_or_else(|| Failure::invalid_parameter(format!("{DEADLINE} must be a number")))?;
-            let at = service.parts.clock.now().saturating_add(Duration::from_millis(millis));
-            at.unwrap_or(invoke.deadline).min(invoke.deadline)
-        }
-    };
+    let until = invoke.deadline;
+    let deadline = deadline(headers, service.parts.clock.now(), MOST_DEADLINE)?.map(|deadline| deadline.min(until));
     let site = headers.get(SITE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-    if let Some(long) = site.as_ref().map(|site| site.chars().count()).filter(|chars| *chars > SITE_CHARS) {
+    let site = site.unwrap_or_default();
+    let long = site.chars().count();
+    if long > SITE_CHARS {
         return Err(Failure::invalid_parameter(format!("{SITE} has {long} characters; it may have {SITE_CHARS}")));
     }
     Ok(Start {
@@ -135,8 +133,22 @@ fn read(
         qualifier,
         trace,
         deadline,
+        until,
+        caller: Arc::clone(&caller.identity.function),
         site,
     })
+}
+
+/// When the result is needed, where a request says so.
+pub(crate) fn deadline(headers: &HeaderMap, now: Timestamp, most: Duration) -> Result<Option<Timestamp>, Failure> {
+    let Some(value) = headers.get(DEADLINE) else { return Ok(None) };
+    let text = String::from_utf8_lossy(value.as_bytes());
+    let within = text.parse().ok().map(Duration::from_millis).filter(|within| *within <= most);
+    let within = within.ok_or_else(|| {
+        let most = most.as_millis();
+        Failure::invalid_parameter(format!("{DEADLINE} is {text:?}; it must be a number of milliseconds up to {most}"))
+    })?;
+    Ok(Some(now.saturating_add(within).unwrap_or(Timestamp::MAX)))
 }
 
 /// Waits for one or all of some calls; says which are done.
@@ -157,7 +169,7 @@ pub(crate) async fn wait(
             WaitMode::All => Wanted::All,
         };
         let within = query.within_ms.map(Duration::from_millis);
-        let done = service.calls.wait(&seat(&caller)?, &ids, wanted, within, blocked(query.blocked)).await?;
+        let done = service.parts.calls.wait(&seat(&caller)?, &ids, wanted, within, blocked(query.blocked)).await?;
         let text = |ids: &mut dyn Iterator<Item = &RequestId>| ids.map(RequestId::to_string).collect::<Vec<_>>();
         let pending = text(&mut ids.iter().filter(|id| !done.contains(id)));
         Ok(document(StatusCode::OK, &json!({ "done": text(&mut done.iter()), "pending": pending })))
@@ -175,7 +187,7 @@ pub(crate) async fn take(
     let answered = async {
         let (id, query) = (id(&name)?, asked(query)?);
         let within = query.within_ms.map(Duration::from_millis);
-        let Some(outcome) = service.calls.take(&seat(&caller)?, id, within, blocked(query.blocked)).await? else {
+        let Some(outcome) = service.parts.calls.take(&seat(&caller)?, id, within, blocked(query.blocked)).await? else {
             return Ok(document(PENDING, &json!({ "id": name })));
         };
         let Outcome { executed_version, error, body } = outcome;
@@ -201,7 +213,7 @@ pub(crate) async fn forget(
     Path(name): Path<String>,
 ) -> Response {
     let forgotten = || {
-        service.calls.forget(&*seat(&caller)?, id(&name)?)?;
+        service.parts.calls.forget(&*seat(&caller)?, id(&name)?)?;
         Ok(StatusCode::NO_CONTENT.into_response())
     };
     respond(forgotten())

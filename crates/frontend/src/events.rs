@@ -17,9 +17,10 @@ use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use http::{Request, header, request};
 use lambent_invoker::events::{Events, Filter, NotRetried};
-use lambent_model::{AccountId, FunctionRef, RequestId};
+use lambent_model::{AccountId, RequestId};
 use serde_json::{Value, json};
 
+use crate::executions;
 use crate::failure::{Dialect, Failure};
 use crate::request::parameters;
 use crate::service::Service;
@@ -47,13 +48,7 @@ fn filter(service: &Service, account: &AccountId, head: &request::Parts) -> Resu
         Some(text) => text.parse::<u64>().map(Some).map_err(|_| Failure::validation(format!("{name} is no number"))),
         None => Ok(None),
     };
-    let function = match text("function") {
-        Some(name) => {
-            let named: FunctionRef = name.parse().map_err(|error| Failure::validation(format!("{error}")))?;
-            Some(named.resolve(account, &service.parts.region).to_string())
-        }
-        None => None,
-    };
+    let function = executions::function(service, account, query)?.map(|function| function.to_string());
     let limit = number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(Filter { queue: text("queue"), function, after: number("after")?, limit })
 }

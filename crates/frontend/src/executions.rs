@@ -74,19 +74,19 @@ fn number(id: &str) -> Result<u64, Failure> {
     id.parse().map_err(|_| absent(id))
 }
 
+/// The function that a query names, by name, partial or full ARN.
+pub(crate) fn function(service: &Service, account: &AccountId, query: &str) -> Result<Option<FunctionArn>, Failure> {
+    let Some(name) = parameters(query, "function").next().filter(|name| !name.is_empty()) else { return Ok(None) };
+    let named: FunctionRef = name.parse().map_err(|error| Failure::validation(format!("{error}")))?;
+    Ok(Some(named.resolve(account, &service.parts.region)))
+}
+
 fn filter(service: &Service, account: &AccountId, query: &str) -> Result<Filter, Failure> {
-    let text = |name| parameters(query, name).next().filter(|text| !text.is_empty());
     let number = |name: &str| match parameters(query, name).next() {
         Some(text) => text.parse::<u64>().map(Some).map_err(|_| Failure::validation(format!("{name} is no number"))),
         None => Ok(None),
     };
-    let function = match text("function") {
-        Some(name) => {
-            let named: FunctionRef = name.parse().map_err(|error| Failure::validation(format!("{error}")))?;
-            Some(named.resolve(account, &service.parts.region).to_string())
-        }
-        None => None,
-    };
+    let function = function(service, account, query)?.map(|function| function.to_string());
     let limit = number("limit")?.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(Filter { function, after: number("after")?, limit })
 }

@@ -20,7 +20,7 @@ use serde_json::{Map, Value};
 use crate::failure::Failure;
 use crate::respond::set_request_id;
 use crate::service::Service;
-use crate::{executions, payload, stream};
+use crate::{calls, executions, payload, stream};
 
 /// A caller who sends this header, whatever its value, is told where the time went: in the same header, in the syntax of `Server-Timing`.
 pub(crate) const STAGES: &str = "x-lambent-stages";
@@ -69,6 +69,10 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
         }
         _ => {}
     }
+    if incoming.headers.contains_key(calls::DEADLINE) {
+        let text = format!("{} is for events: whoever waits for an answer needs it now", calls::DEADLINE);
+        return Err(Failure::invalid_parameter(text));
+    }
     let client_context = text("ClientContext").map(client_context).transpose()?;
     let log_tail = if text("LogType") == Some("Tail") { LogTail::Tail } else { LogTail::None };
     let payload = payload(incoming.body)?;
@@ -91,6 +95,7 @@ pub(crate) async fn invoke(service: &Service, by: &Principal, incoming: Incoming
             mode: if streaming { Mode::Streaming { log_tail } } else { Mode::Buffered { log_tail } },
             received_at: incoming.received_at,
             idempotency,
+            turn: None,
         })
         .await?;
     let mut stages = answer.stages;
@@ -146,6 +151,7 @@ async fn event(
         tenant: incoming.input.get("TenantId").and_then(Value::as_str).map(str::to_owned),
         affinity,
         trace: Some(trace.clone()),
+        deadline: calls::deadline(incoming.headers, service.parts.clock.now(), limits::EVENT_AGE)?,
     };
     service.parts.events.accept(sent).await?;
     let mut response = empty(StatusCode::ACCEPTED, incoming.id);

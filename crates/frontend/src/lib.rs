@@ -13,6 +13,7 @@
 //! calls.rs     beside it: calls that code in containers starts, and waits for
 //! dependencies.rs  the same: what their code says its answer depends on
 //! events.rs    `/_lambent/events`: what people see of the queue of events, and do about it
+//! learned.rs   `/_lambent/calls`: what was learned of such calls
 //! executions.rs  `/_lambent/executions`: answers that are kept and given again, and what decides about it
 //! respond.rs   the output where the model wants it        | failure.rs            what went wrong, as AWS says it
 //! ```
@@ -31,6 +32,7 @@ mod executions;
 mod failure;
 mod inside;
 mod invoke;
+mod learned;
 mod logs;
 mod model;
 mod pattern;
@@ -51,6 +53,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use lambent_invoker::Invoker;
+use lambent_invoker::calls::Calls;
 use lambent_invoker::events::Events;
 use lambent_invoker::executions::Executions;
 use lambent_invoker::schedules::Schedules;
@@ -80,6 +83,8 @@ pub struct Parts {
     pub registry: Arc<Registry>,
     /// Invocations.
     pub invoker: Arc<Invoker>,
+    /// Calls that functions start.
+    pub calls: Calls,
     /// Asynchronous invocations.
     pub events: Arc<Events>,
     /// What executions returned.

@@ -13,7 +13,6 @@ use axum::routing::{get, post};
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header, request};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use lambent_invoker::calls::Calls;
 use lambent_model::affinity::Affinity;
 use lambent_model::{FunctionArn, Qualifier, RequestId, limits};
 use lambent_policy::document::{Decision, Request as PolicyRequest, Who};
@@ -26,8 +25,8 @@ use crate::invoke::Incoming;
 use crate::model::{LAMBDA, LOGS};
 use crate::route::{Match, ROUTES, SCHEDULER_ROUTES};
 use crate::{
-    Parts, affinity, calls, check, dependencies, dispatch, events, executions, invoke, logs, request as input, respond,
-    scheduler, sts,
+    Parts, affinity, calls, check, dependencies, dispatch, events, executions, invoke, learned, logs, request as input,
+    respond, scheduler, sts,
 };
 
 /// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.
@@ -40,7 +39,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(300);
 /// The API and what it needs.
 pub(crate) struct Service {
     pub parts: Parts,
-    pub calls: Calls,
     code_requests: Semaphore,
     /// Live tail sessions that may begin.
     pub live_tails: Arc<Semaphore>,
@@ -49,7 +47,6 @@ pub(crate) struct Service {
 /// Everything on one port, and what containers reach.
 pub(crate) fn routers(parts: Parts) -> (Router, Router) {
     let service = Arc::new(Service {
-        calls: Calls::new(Arc::clone(&parts.invoker), Arc::clone(&parts.clock)),
         parts,
         code_requests: Semaphore::new(CODE_REQUESTS_AT_ONCE),
         live_tails: logs::tail::turns(),
@@ -71,6 +68,7 @@ pub(crate) fn routers(parts: Parts) -> (Router, Router) {
         .route("/_lambent/events", get(events::list).delete(events::purge))
         .route("/_lambent/events/{id}", get(events::show).delete(events::discard))
         .route("/_lambent/events/{id}/retry", post(events::retry))
+        .route("/_lambent/calls", get(learned::list))
         .route("/_lambent/executions", get(executions::list).delete(executions::purge))
         .route("/_lambent/executions/{id}", get(executions::show).delete(executions::discard))
         .route("/_lambent/executions/{id}/why", get(executions::why))
@@ -351,6 +349,7 @@ impl Service {
         if let Some(function) = gone {
             // One of the same name that comes later has nothing to do with it.
             self.parts.executions.purge(&function.account, function.to_string()).await?;
+            self.parts.invoker.deadlines().forget(&function).await;
         }
         Ok(respond::success(&LAMBDA, found.operation, output, id))
     }

@@ -167,6 +167,7 @@ impl Call<'_> {
             },
             received_at: self.received_at,
             idempotency,
+            turn: None,
         })
     }
 }

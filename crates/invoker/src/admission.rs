@@ -17,6 +17,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lambent_model::FunctionArn;
 use tokio::sync::Notify;
 
+use crate::calls::Share;
+
 /// How many invocations may run at once.
 #[derive(Debug, Clone, Copy)]
 pub struct Concurrency {
@@ -64,6 +66,8 @@ pub(crate) struct Permit {
     admission: Arc<Admission>,
     /// The function whose own pool the place is from; none: the unreserved pool.
     reserved: Option<FunctionArn>,
+    /// The share of it that a call counts in which had its turn in the line.
+    share: Option<Share>,
 }
 
 /// A place that was given back by somebody who comes back.
@@ -71,20 +75,36 @@ pub(crate) struct Permit {
 pub(crate) struct Parked {
     admission: Arc<Admission>,
     reserved: Option<FunctionArn>,
+    share: Option<Share>,
 }
 
 impl Permit {
     /// Gives the place back for a while.
-    pub(crate) fn park(self) -> Parked {
+    pub(crate) fn park(mut self) -> Parked {
+        let share = self.share.take();
+        if let Some(share) = &share {
+            share.leave();
+        }
         // Dropping it is what gives it back.
-        Parked { admission: Arc::clone(&self.admission), reserved: self.reserved.clone() }
+        Parked { admission: Arc::clone(&self.admission), reserved: self.reserved.clone(), share }
+    }
+
+    /// The same place, which counts in a share already.
+    pub(crate) fn counted(mut self, share: Share) -> Self {
+        self.share = Some(share);
+        self
+    }
+
+    /// Whether it is one of those that functions without a reservation share.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.reserved.is_none()
     }
 }
 
 impl Parked {
     /// Takes a place again, whether there is one or not.
     pub(crate) fn back(self) -> Permit {
-        let Self { admission, reserved } = self;
+        let Self { admission, reserved, share } = self;
         match &reserved {
             Some(function) => {
                 let mut running = admission.reserved.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +114,10 @@ impl Parked {
                 admission.unreserved.fetch_add(1, Ordering::AcqRel);
             }
         }
-        Permit { admission, reserved }
+        if let Some(share) = &share {
+            share.enter();
+        }
+        Permit { admission, reserved, share }
     }
 }
 
@@ -120,18 +143,19 @@ impl Admission {
                 None
             }
         };
-        Ok(Permit { admission: Arc::clone(self), reserved })
+        Ok(Permit { admission: Arc::clone(self), reserved, share: None })
     }
 
-    /// Whether there is a place now.
-    pub(crate) fn has_room(&self, function: &FunctionArn, reservation: Option<u32>, reserved_total: u32) -> bool {
-        match reservation {
-            Some(limit) => {
-                let running = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
-                running.get(function).copied().unwrap_or_default() < limit
-            }
-            None => self.unreserved.load(Ordering::Acquire) < self.limits.account.saturating_sub(reserved_total),
-        }
+    /// Whether there is a place now in a function's own pool.
+    pub(crate) fn has_reserved(&self, function: &FunctionArn, reservation: u32) -> bool {
+        let running = self.reserved.lock().unwrap_or_else(PoisonError::into_inner);
+        running.get(function).copied().unwrap_or_default() < reservation
+    }
+
+    /// Places in the unreserved pool that are free now.
+    pub(crate) fn free(&self, reserved_total: u32) -> u32 {
+        let limit = self.limits.account.saturating_sub(reserved_total);
+        limit.saturating_sub(self.unreserved.load(Ordering::Acquire))
     }
 
     /// Ends when a place is given back.
@@ -198,6 +222,10 @@ impl Drop for Permit {
             None => {
                 self.admission.unreserved.fetch_sub(1, Ordering::AcqRel);
             }
+        }
+        // Before anybody looks who is told.
+        if let Some(share) = &self.share {
+            share.leave();
         }
         self.admission.left.notify_waiters();
     }

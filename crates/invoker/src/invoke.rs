@@ -14,10 +14,12 @@ use lambent_model::{Clock, FunctionArn, FunctionVersion, Qualifier, RequestId, V
 use lambent_registry::{EventSettings, Registry, Resolved, State};
 use tokio::sync::oneshot;
 
-use crate::admission::{Admission, Concurrency};
+use crate::admission::{Admission, Concurrency, ThrottleReason};
 use crate::busy_poll::BusyPoll;
-use crate::calls::{Books, Seat};
+use crate::calls::{Books, Seat, Turn};
 use crate::choice::Choice;
+use crate::deadlines::Deadlines;
+use crate::deadlines::line::Room;
 use crate::executions::{Ask, Execution, Executions, Run};
 use crate::{Error, affinity, trace};
 
@@ -82,6 +84,8 @@ pub struct Invocation {
     pub received_at: Instant,
     /// What it says of itself, beside what is configured for the function.
     pub idempotency: Option<Ask>,
+    /// The turn it had in the line of calls; none: it takes a place or is throttled.
+    pub turn: Option<Turn>,
 }
 
 /// How the answer is wanted.
@@ -137,6 +141,8 @@ pub struct Invoker {
     executions: OnceLock<Arc<Executions>>,
     /// What the calls hold that functions have started.
     books: Arc<Books>,
+    /// What is told how long functions run.
+    deadlines: Arc<Deadlines>,
     me: Weak<Self>,
 }
 
@@ -148,6 +154,7 @@ impl Invoker {
         limits: Concurrency,
         busy_poll: Arc<BusyPoll>,
         clock: Arc<dyn Clock>,
+        deadlines: Arc<Deadlines>,
         seed: u64,
     ) -> Arc<Self> {
         Arc::new_cyclic(|me| Self {
@@ -160,6 +167,7 @@ impl Invoker {
             draining: AtomicBool::new(false),
             executions: OnceLock::new(),
             books: Arc::default(),
+            deadlines,
             me: me.clone(),
         })
     }
@@ -188,7 +196,11 @@ impl Invoker {
 
     /// Admits and runs what was resolved; its version was chosen.
     async fn run_here(&self, resolved: Resolved, mut invocation: Invocation) -> Result<Answer, Error> {
-        let permit = self.admit(&invocation, &resolved)?;
+        let permit = match invocation.turn.take() {
+            Some(turn) => turn.place(|| self.admit(&invocation, &resolved))?,
+            None => self.admit(&invocation, &resolved)?,
+        };
+        let begun = Instant::now();
         if let (Some(setting), None) = (&resolved.affinity, invocation.affinity) {
             invocation.affinity = affinity::in_payload(setting, &invocation.payload);
         }
@@ -200,7 +212,7 @@ impl Invoker {
         };
         let call = self.call(invocation, &version, invoked_arn, (mode, log_tail), permit);
         let executed_version = version.version;
-        let running = self.fleet.invoke(version, call).await?;
+        let running = self.fleet.invoke(version.clone(), call).await?;
         self.busy_poll.expect(self.running());
         let response = running.response.await.unwrap_or(Err(lambent_fleet::Error::Lost))?;
         self.busy_poll.expect(self.running());
@@ -212,6 +224,10 @@ impl Invoker {
                 (Some(kind), "application/json".to_owned(), Body::Buffered(payload), stages, affinity)
             }
         };
+        // Of a stream nobody knows yet how long it will take.
+        if matches!(body, Body::Buffered(_)) {
+            self.deadlines.ran(&version, begun.elapsed());
+        }
         let mut answer = Answer {
             executed_version,
             request_id,
@@ -252,14 +268,55 @@ impl Invoker {
         self.admission.running()
     }
 
-    /// Whether there is a place for an invocation now. What can never run is refused.
-    pub(crate) fn has_room(&self, invocation: &Invocation) -> Result<bool, Error> {
-        let resolved = self.resolve(invocation)?;
-        if resolved.reserved_concurrency == Some(0) {
-            self.admit(invocation, &resolved)?;
+    /// What is told how long functions run.
+    pub fn deadlines(&self) -> &Arc<Deadlines> {
+        &self.deadlines
+    }
+
+    /// The version that a call would run, as far as that is decided before it does; and whether its answer may be on record.
+    pub(crate) fn callee(
+        &self,
+        function: &FunctionArn,
+        qualifier: Option<&Qualifier>,
+    ) -> Result<(Version, bool), Error> {
+        let resolved = self.directory.resolve(function, qualifier)?;
+        Ok((resolved.version.version, resolved.idempotency.is_some()))
+    }
+
+    /// Places that are free now of those that functions without a reservation share.
+    pub(crate) fn free_places(&self) -> usize {
+        self.admission.free(self.directory.reserved_total()) as usize
+    }
+
+    /// Where a call of a function would run now. One that is turned off, or gone, will be told so when it runs.
+    pub(crate) fn room(&self, function: &FunctionArn) -> Room {
+        match self.reservation(function) {
+            Ok(None) => Room::Shared,
+            Ok(Some(reservation)) if reservation == 0 || self.admission.has_reserved(function, reservation) => {
+                Room::Own
+            }
+            Ok(Some(_)) => Room::None,
+            Err(_) => Room::Own,
         }
-        let reserved = self.directory.reserved_total();
-        Ok(self.admission.has_room(&invocation.function, resolved.reserved_concurrency, reserved))
+    }
+
+    /// A place for a call; none: there is something wrong with the function.
+    pub(crate) fn place(&self, function: &FunctionArn) -> Result<Option<crate::admission::Permit>, ThrottleReason> {
+        match self.reservation(function) {
+            Ok(reservation) if reservation != Some(0) => {
+                self.admission.admit(function, reservation, self.directory.reserved_total()).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a function is turned off: it will not find a place, however long it waits.
+    pub(crate) fn is_off(&self, function: &FunctionArn) -> bool {
+        matches!(self.reservation(function), Ok(Some(0)))
+    }
+
+    fn reservation(&self, function: &FunctionArn) -> Result<Option<u32>, lambent_registry::Error> {
+        self.directory.resolve(function, None).map(|resolved| resolved.reserved_concurrency)
     }
 
     /// Ends when an invocation gives its place back.

@@ -10,6 +10,7 @@ pub mod affinity;
 mod busy_poll;
 pub mod calls;
 mod choice;
+pub mod deadlines;
 mod error;
 pub mod events;
 pub mod executions;

@@ -45,6 +45,8 @@ pub enum Command {
     Executions(ExecutionsArgs),
     /// Say which calls of a function belong to the same container.
     Affinity(AffinityArgs),
+    /// Show what was learned of the calls that functions start: when their results are needed, and how long they take.
+    Calls(CallsArgs),
     /// List, show, put, delete or run schedules: calls at a time, at a rate, by cron.
     Schedules(SchedulesArgs),
     /// Print an access key of a node, ready for a shell or for ~/.aws.
@@ -452,6 +454,16 @@ pub enum AffinityAction {
         #[command(flatten)]
         client: ClientArgs,
     },
+}
+
+/// What to show of calls.
+#[derive(Debug, Args)]
+pub struct CallsArgs {
+    /// Only what this function calls, and how long it runs: name, partial ARN or ARN [default: all].
+    pub function: Option<String>,
+    /// Which node.
+    #[command(flatten)]
+    pub client: ClientArgs,
 }
 
 /// What to do with schedules.

@@ -29,6 +29,7 @@ __all__ = ["Call", "CallError", "FunctionError", "NotDone", "depends_on", "rows"
 
 _PATH = "/lambent/2026-11-24/calls"
 _DEPENDENCIES = "/lambent/2026-11-24/dependencies"
+_SITE_CHARS = 256
 
 
 class CallError(Exception):
@@ -114,15 +115,17 @@ class Call:
 def start(function, payload=None, *, qualifier=None, deadline_ms=None, idempotency_key=None, affinity=None, site=None):
     """Starts a call of `function` (name, partial or whole ARN) and returns it at once.
 
-    A call that has found no place in the account's concurrency within `deadline_ms` is not started. `site` names the
-    place in the code; it is the caller's file and line unless given.
+    `deadline_ms` says when its result is needed; what was not started by then is not started at all. Without it, that
+    is learned from when the results of earlier calls from the same `site` were asked for: the place in the code, the
+    caller's file and line unless given.
     """
     if site is None:
         frame = sys._getframe(1)
-        site = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        site = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"[-_SITE_CHARS:]
     query = {"function": function, **({} if qualifier is None else {"qualifier": qualifier})}
     given = {
-        "X-Lambent-Site": site,
+        # A file may have any name; what is text elsewhere would have to be Latin-1.
+        "X-Lambent-Site": site.encode(errors="replace"),
         "X-Lambent-Deadline-Ms": None if deadline_ms is None else str(int(deadline_ms)),
         "X-Lambent-Idempotency-Key": idempotency_key,
         "X-Lambent-Affinity": affinity,

@@ -6,7 +6,6 @@ mod events;
 pub mod functions;
 mod harm;
 mod kills;
-mod plot;
 mod pools;
 pub mod procs;
 pub mod receiver;

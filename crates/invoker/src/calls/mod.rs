@@ -1,10 +1,12 @@
 //! Calls that the code of a function starts and waits for later: the domain behind the local API.
 //!
 //! ```text
-//! start ──► waits for a place ──► runs ──► done ──► taken
+//! start ──► waits for its turn ──► runs ──► done ──► taken
 //!                  │                          └────► dropped: let go of, or the caller's invocation ended
 //!                  └──► refused: its deadline, or the end of the caller's invocation, came first
 //! ```
+//! `desk.rs` is the one place where calls are held back: there it is decided in which order they start, by when their results are needed
+//! ([`crate::deadlines`]). When that was is learned from when they are asked for (`claim.rs`).
 //!
 //! They belong to the invocation that started them and live in its [`Seat`], in memory. While that invocation waits here it has given its
 //! place in the concurrency of its function and account back; it takes it again without asking, so that a place which is full of callers
@@ -12,8 +14,10 @@
 //! it is answered.
 //!
 //! What bounds it: [`MOST_CALLS`] and [`MOST_BYTES`] of an invocation (payloads of what runs, and answers that were not fetched),
-//! [`MOST_BYTES_HERE`] of the node. A call that finds no place waits, at most until the caller's own deadline.
+//! [`MOST_BYTES_HERE`] of the node, [`MOST_IN_LINE`] calls that wait or run. A call waits at most until the caller's own time-out.
 
+mod claim;
+mod desk;
 mod seat;
 #[cfg(test)]
 mod tests;
@@ -25,10 +29,18 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use jiff::Timestamp;
 use lambent_fleet::{AffinityValue, Body, ErrorKind, LogTail};
-use lambent_model::{Clock, FunctionArn, Qualifier, RequestId, Version};
+use lambent_model::{Clock, FunctionArn, FunctionVersion, Qualifier, RequestId, Version};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use crate::deadlines::learned::{Plan, Site, Wanted as Planned};
 use crate::executions::Ask;
 use crate::{Invocation, Invoker, Mode};
+use claim::{Claim, State};
+pub(crate) use desk::Share;
+use desk::{Arrival, Desk, Spot};
+pub use desk::{Holding, MOST_IN_LINE, Turn};
 pub use seat::Seat;
 
 /// Calls of one invocation whose answers were not fetched.
@@ -37,8 +49,6 @@ pub const MOST_CALLS: usize = 1_000;
 pub const MOST_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of all of them on this node.
 pub const MOST_BYTES_HERE: usize = 1024 * 1024 * 1024;
-/// How often a call that waits for a place looks for it unasked: that a full node has room is told by nobody.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Why something was refused, or a call has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -83,10 +93,14 @@ pub struct Start {
     pub affinity: Option<AffinityValue>,
     /// What it says of itself.
     pub idempotency: Option<Ask>,
-    /// A call that has no place by then is not started. The end of the caller's invocation at the latest.
-    pub deadline: Timestamp,
-    /// Where in the caller's code it was started.
-    pub site: Option<String>,
+    /// When its result is needed, where the caller says so. It is not started later.
+    pub deadline: Option<Timestamp>,
+    /// When the caller's invocation times out.
+    pub until: Timestamp,
+    /// The function that calls.
+    pub caller: Arc<FunctionVersion>,
+    /// Where in its code; empty where it does not say.
+    pub site: String,
 }
 
 /// What a function answered.
@@ -149,28 +163,76 @@ impl Drop for Held {
 pub struct Calls {
     invoker: Arc<Invoker>,
     clock: Arc<dyn Clock>,
+    desk: Arc<Desk>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+/// A call on its way.
+struct Running {
+    id: RequestId,
+    start: Start,
+    plan: Plan,
+    arrival: Arrival,
+    spot: Spot,
 }
 
 impl Calls {
-    /// In front of `invoker`.
-    pub fn new(invoker: Arc<Invoker>, clock: Arc<dyn Clock>) -> Self {
-        Self { invoker, clock }
+    /// In front of `invoker`. Calls that can wait do so when `holding` says.
+    pub fn start_with(invoker: Arc<Invoker>, clock: Arc<dyn Clock>, holding: Holding) -> Self {
+        let desk = Desk::new(Arc::clone(&invoker), Arc::clone(&clock), holding);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        tasks.spawn(stop.clone().run_until_cancelled_owned(Arc::clone(&desk).attend()));
+        Self { invoker, clock, desk, stop, tasks }
+    }
+
+    /// Calls up nobody any more.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     /// Starts a call of the invocation that sits here; its id is also the request id that the function sees.
     pub fn start(&self, seat: &Arc<Seat>, start: Start) -> Result<RequestId, Error> {
+        let (version, is_kept) = self.invoker.callee(&start.function, start.qualifier.as_ref())?;
         let id = RequestId::random();
         seat.pause().go_on();
         seat.begin(id, start.payload.len())?;
+        let site = Site { version: start.caller.version, site: start.site.clone(), callee: start.function.clone() };
+        let plan = self.invoker.deadlines().plan(Planned {
+            caller: &start.caller.arn,
+            site: &site,
+            callee_version: version,
+            now: self.clock.now().as_microsecond(),
+            deadline: start.deadline.map(Timestamp::as_microsecond),
+        });
+        let may_be_on_record = is_kept || start.idempotency.is_some();
+        let arrival = Arrival { function: start.function.clone(), latest: plan.latest, may_be_on_record };
+        let (spot, turn) = match self.desk.join(arrival.clone()) {
+            Ok(joined) => joined,
+            Err(full) => {
+                // It was never one of this invocation's.
+                let _ = seat.forget(id);
+                return Err(full.into());
+            }
+        };
+        seat.claim(
+            id,
+            Claim {
+                desk: Arc::clone(&self.desk),
+                deadlines: Arc::clone(self.invoker.deadlines()),
+                spot: spot.id,
+                caller: Arc::clone(&start.caller),
+                site: Arc::new(site),
+                since: Instant::now(),
+                state: State::Open,
+            },
+        );
         let (calls, seat) = (self.clone(), Arc::downgrade(seat));
+        let running = Running { id, start, plan, arrival, spot };
         tokio::spawn(async move {
-            let outcome = calls.run(&seat, id, start).await;
-            let word = match &outcome {
-                Ok(Outcome { error: None, .. }) => "answered",
-                Ok(Outcome { error: Some(_), .. }) => "failed",
-                Err(_) => "refused",
-            };
-            metrics::counter!("lambent_calls_total", "outcome" => word).increment(1);
+            let outcome = calls.run(&seat, running, turn).await;
             if let Some(seat) = seat.upgrade() {
                 seat.done(id, outcome);
             }
@@ -192,7 +254,7 @@ impl Calls {
         let leave = || {
             away.get_or_insert_with(|| Seat::leave(seat, blocked));
         };
-        let done = Self::until_done(seat, ids, wanted, within, leave).await;
+        let done = self.until_done(seat, ids, wanted, within, leave).await;
         match away {
             Some(away) => away.back().await,
             // Who asks does something.
@@ -203,6 +265,7 @@ impl Calls {
 
     /// `leave` is told when it has to be waited for.
     async fn until_done(
+        &self,
         seat: &Seat,
         ids: &[RequestId],
         wanted: Wanted,
@@ -217,9 +280,12 @@ impl Calls {
                 Wanted::Any => !done.is_empty() || ids.is_empty(),
                 Wanted::All => done.len() == ids.len(),
             };
+            // Whoever has what it wants does not wait for the others.
+            let urgent = seat.ask(if enough { &done } else { ids });
             if enough {
                 return Ok(done);
             }
+            self.desk.hasten(&urgent);
             leave();
             match until {
                 None => changed.await,
@@ -251,33 +317,51 @@ impl Calls {
         seat.forget(id)
     }
 
-    /// The one place where calls are held back: whoever decides in which order they start does it here.
-    async fn run(&self, seat: &Weak<Seat>, id: RequestId, start: Start) -> Result<Outcome, Error> {
+    async fn run(&self, seat: &Weak<Seat>, running: Running, turn: oneshot::Receiver<Turn>) -> Result<Outcome, Error> {
+        let deadline = running.plan.deadline;
+        let outcome = self.run_in_turn(seat, running, turn).await;
+        let word = match &outcome {
+            Ok(Outcome { error: None, .. }) => "answered",
+            Ok(Outcome { error: Some(_), .. }) => "failed",
+            Err(_) => "refused",
+        };
+        metrics::counter!("lambent_calls_total", "outcome" => word).increment(1);
+        if let (Some(deadline), Ok(_)) = (deadline, &outcome) {
+            let word = if self.clock.now().as_microsecond() <= deadline { "met" } else { "missed" };
+            metrics::counter!("lambent_call_deadlines_total", "outcome" => word).increment(1);
+        }
+        outcome
+    }
+
+    async fn run_in_turn(
+        &self,
+        seat: &Weak<Seat>,
+        running: Running,
+        mut turn: oneshot::Receiver<Turn>,
+    ) -> Result<Outcome, Error> {
+        let Running { id, start, arrival, spot, .. } = running;
         let received_at = Instant::now();
+        let until = start.deadline.map_or(start.until, |deadline| deadline.min(start.until));
         loop {
-            let left = self.invoker.place_left();
+            let left = Duration::try_from(until.duration_since(self.clock.now())).unwrap_or_default();
+            let turned = tokio::time::timeout(left, turn).await.map_err(|_| Error::Late)?;
+            // Nobody wants it any more.
+            let turned = turned.map_err(|_| Error::Over)?;
             if !seat.upgrade().is_some_and(|seat| seat.wants(id)) {
                 return Err(Error::Over);
             }
-            let invocation = invocation(&start, id, received_at);
-            if self.invoker.has_room(&invocation)? {
-                match self.invoker.invoke(invocation).await {
-                    // Somebody else was faster, or the node is full.
-                    Err(crate::Error::Throttled { .. }) => {}
-                    answered => return outcome(answered?),
+            match self.invoker.invoke(invocation(&start, id, received_at, turned)).await {
+                // Somebody else was faster, or the node is full.
+                Err(crate::Error::Throttled { .. }) if !self.invoker.is_off(&start.function) => {
+                    turn = self.desk.join_again(&spot, arrival.clone());
                 }
+                answered => return outcome(answered?),
             }
-            let wait = start.deadline.duration_since(self.clock.now());
-            let Ok(wait) = Duration::try_from(wait) else { return Err(Error::Late) };
-            if wait.is_zero() {
-                return Err(Error::Late);
-            }
-            let _ = tokio::time::timeout(wait.min(LOOK_EVERY), left).await;
         }
     }
 }
 
-fn invocation(start: &Start, id: RequestId, received_at: Instant) -> Invocation {
+fn invocation(start: &Start, id: RequestId, received_at: Instant, turn: Turn) -> Invocation {
     Invocation {
         function: start.function.clone(),
         qualifier: start.qualifier.clone(),
@@ -291,6 +375,7 @@ fn invocation(start: &Start, id: RequestId, received_at: Instant) -> Invocation 
         mode: Mode::Buffered { log_tail: LogTail::None },
         received_at,
         idempotency: start.idempotency.clone(),
+        turn: Some(turn),
     }
 }
 

@@ -15,6 +15,7 @@ use lambent_model::RequestId;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
+use super::claim::Claim;
 use super::{Blocked, Books, Error, Held, MOST_BYTES, MOST_CALLS, Outcome};
 use crate::admission::{Parked, Permit};
 
@@ -48,6 +49,7 @@ enum Place {
 struct Call {
     held: Held,
     outcome: Option<Result<Outcome, Error>>,
+    claim: Option<Claim>,
 }
 
 /// Held by the call as long as it runs.
@@ -112,8 +114,27 @@ impl Seat {
         }
         let held = self.books.hold(bytes)?;
         state.bytes += bytes;
-        state.calls.insert(id, Call { held, outcome: None });
+        state.calls.insert(id, Call { held, outcome: None, claim: None });
         Ok(())
+    }
+
+    /// The call waits for its turn; what it is to be told of its caller goes through this.
+    pub(super) fn claim(&self, id: RequestId, claim: Claim) {
+        match self.lock().calls.get_mut(&id) {
+            Some(call) => call.claim = Some(claim),
+            // All is over already.
+            None => drop(claim),
+        }
+    }
+
+    /// The results of these are asked for; gives what still waits of those for which that is the first time.
+    pub(super) fn ask(&self, ids: &[RequestId]) -> Vec<u64> {
+        let mut state = self.lock();
+        let mut asked = Vec::new();
+        for id in ids {
+            asked.extend(state.calls.get_mut(id).and_then(|call| call.claim.as_mut()).and_then(Claim::ask));
+        }
+        asked
     }
 
     /// Whether the call is still wanted.
@@ -125,19 +146,19 @@ impl Seat {
     pub(super) fn done(&self, id: RequestId, outcome: Result<Outcome, Error>) {
         let mut state = self.lock();
         // Where it was let go of, the answer is too.
-        let Some(call) = state.calls.remove(&id) else { return };
-        state.bytes -= call.held.bytes;
-        drop(call);
+        let Some(Call { held, claim, .. }) = state.calls.remove(&id) else { return };
+        state.bytes -= held.bytes;
+        drop(held);
         let bytes = outcome.as_ref().map_or(0, |outcome| outcome.body.len());
         let held = match state.bytes + bytes > MOST_BYTES {
             true => Err(Error::TooLarge { bytes, limit: MOST_BYTES }),
             false => self.books.hold(bytes),
         };
         let call = match held {
-            Ok(held) => Call { held, outcome: Some(outcome) },
+            Ok(held) => Call { held, outcome: Some(outcome), claim },
             Err(error) => {
                 let nothing = Held { books: Arc::clone(&self.books), bytes: 0 };
-                Call { held: nothing, outcome: Some(Err(error)) }
+                Call { held: nothing, outcome: Some(Err(error)), claim }
             }
         };
         state.bytes += call.held.bytes;
@@ -162,16 +183,17 @@ impl Seat {
     pub(super) fn take(&self, id: RequestId) -> Result<Outcome, Error> {
         let mut state = self.lock();
         let gone = || Error::NotFound(id.to_string());
-        let Call { held, outcome } = state.calls.remove(&id).ok_or_else(gone)?;
+        let Call { held, outcome, claim: _asked } = state.calls.remove(&id).ok_or_else(gone)?;
         state.bytes -= held.bytes;
         outcome.unwrap_or_else(|| Err(gone()))
     }
 
     pub(super) fn forget(&self, id: RequestId) -> Result<(), Error> {
         let mut state = self.lock();
-        let call = state.calls.remove(&id).ok_or_else(|| Error::NotFound(id.to_string()))?;
+        let mut call = state.calls.remove(&id).ok_or_else(|| Error::NotFound(id.to_string()))?;
         state.bytes -= call.held.bytes;
         drop(state);
+        call.claim.iter_mut().for_each(Claim::let_go);
         // Who waits for it learns that it is gone.
         self.changed.notify_waiters();
         Ok(())

@@ -2,7 +2,8 @@
 //!
 //! It sleeps until the queue says that something changed, an event is due, a lease must be renewed, or a run has ended. At most
 //! `places` events are out at once; each is a task that runs it, decides by [`step`](super::step) what it is next, and settles it. A function
-//! that was throttled is left alone for a moment (`Holds`), so that a backlog of it does not turn in circles. When the node
+//! that was throttled is left alone for a moment (`Holds`), so that a backlog of it does not turn in circles. While the node has much to do
+//! (`Holding`), events with time to spare wait, until their latest start at most. When the node
 //! stops, what is out may end within the grace period; what does not is leased again at the next start.
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use super::event::{Call, Meta, Parcel, Task};
 use super::lineage;
 use super::record::Response;
 use super::step::{self, Delays, End, Now, Outcome, expiry};
+use crate::calls::Holding;
 use crate::error::LOOP;
 use crate::schedules::Schedules;
 use crate::{Answer, Directory, Error, Invocation, Invoker, Mode};
@@ -34,6 +36,8 @@ const LEASE: SignedDuration = SignedDuration::from_secs(60);
 const RENEW_EVERY: Duration = Duration::from_secs(15);
 /// How often settling is tried, where the store fails.
 const SETTLE_ATTEMPTS: u32 = 8;
+/// How often it is looked whether events that can wait still have to.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// After a failure of the store.
 const PAUSE: Duration = Duration::from_millis(500);
 /// Shortest and longest time for which a throttled function is left alone.
@@ -49,6 +53,7 @@ pub(super) struct Parts {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) delays: Delays,
     pub(super) places: usize,
+    pub(super) holding: Holding,
 }
 
 /// What a task says when it has settled its event.
@@ -95,7 +100,15 @@ pub(super) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
         changes.mark_unchanged();
         let (without, held_until) = holds.now(Instant::now());
         let now = parts.clock.now();
-        let wish = Wish { now, until: after(now, LEASE), places: parts.places, most: parts.places, without };
+        let is_short = parts.invoker.running() >= parts.holding.from;
+        let wish = Wish {
+            now,
+            until: after(now, LEASE),
+            places: parts.places,
+            most: parts.places,
+            without,
+            latest_by: is_short.then_some(now),
+        };
         let pause = match parts.queue.lease(wish).await {
             Ok(batch) => {
                 for event in batch.events {
@@ -105,7 +118,9 @@ pub(super) async fn run(parts: Arc<Parts>, stop: CancellationToken) {
                 }
                 let due = batch.next.map(|next| until(parts.clock.now(), next));
                 let held = held_until.map(|until| until.saturating_duration_since(Instant::now()));
-                due.into_iter().chain(held).min().unwrap_or(RENEW_EVERY)
+                // That there is less to do is told by nobody.
+                let spare = batch.held_until.map(|latest| until(parts.clock.now(), latest).min(LOOK_EVERY));
+                due.into_iter().chain(held).chain(spare).min().unwrap_or(RENEW_EVERY)
             }
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "events cannot be leased");
@@ -253,6 +268,7 @@ impl Parts {
             mode: Mode::Buffered { log_tail: LogTail::None },
             received_at: Instant::now(),
             idempotency: None,
+            turn: None,
         };
         match self.invoker.invoke(invocation).await {
             Ok(answer) => match response(answer).await {

@@ -54,6 +54,8 @@ pub struct Shown {
     pub enqueued_at: String,
     /// When it is due.
     pub due_at: String,
+    /// When it must start at the latest; what events are ordered by.
+    pub latest_start: String,
     /// How often it was begun.
     pub attempts: u32,
     /// How often the function failed it.
@@ -105,6 +107,7 @@ fn shown(kept: Kept) -> Shown {
         reason,
         enqueued_at: kept.enqueued.to_string(),
         due_at: kept.due.to_string(),
+        latest_start: kept.latest_start.to_string(),
         attempts: kept.leases,
         failures: meta.map_or(0, |meta| meta.failures),
         payload_bytes: kept.payload_bytes,

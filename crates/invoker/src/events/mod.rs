@@ -27,9 +27,12 @@ use lambent_fleet::AffinityValue;
 use lambent_model::{Clock, FunctionArn, Qualifier, RequestId, limits};
 use lambent_registry::State;
 use lambent_store::EventQueue;
+use lambent_store::queue::NewEvent;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::calls::Holding;
+use crate::deadlines::Deadlines;
 use crate::invoke::check_tenant;
 use crate::schedules::Schedules;
 use crate::{Directory, Error, Invoker};
@@ -51,6 +54,8 @@ pub struct Options {
     pub delays: Delays,
     /// Events that are out at once.
     pub places: usize,
+    /// When events wait that can.
+    pub holding: Holding,
     /// Where queues are.
     pub aws: Aws,
     /// Whether HTTP destinations may be on this machine.
@@ -80,6 +85,7 @@ impl Default for Options {
         Self {
             delays: Delays::default(),
             places: 256,
+            holding: Holding::default(),
             aws: Aws::default(),
             local_urls: LocalUrls::default(),
             buried: Retention::default(),
@@ -106,6 +112,8 @@ pub struct Sent {
     pub affinity: Option<AffinityValue>,
     /// `X-Amzn-Trace-Id` as the caller sent it.
     pub trace: Option<String>,
+    /// When it must have run, where the caller says so.
+    pub deadline: Option<Timestamp>,
 }
 
 /// Takes events and sees to it that they run.
@@ -113,6 +121,7 @@ pub struct Events {
     queue: Arc<dyn EventQueue>,
     directory: Arc<dyn Directory>,
     clock: Arc<dyn Clock>,
+    deadlines: Arc<Deadlines>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -135,6 +144,7 @@ impl Events {
     ) -> Result<Arc<Self>, StartError> {
         let courier = deliver::Courier::new(options.aws, options.local_urls).map_err(StartError)?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let deadlines = Arc::clone(invoker.deadlines());
         let parts = Parts {
             queue: queue.clone(),
             invoker,
@@ -144,10 +154,11 @@ impl Events {
             clock: clock.clone(),
             delays: options.delays,
             places: options.places,
+            holding: options.holding,
         };
         tasks.spawn(dispatch::run(Arc::new(parts), stop.clone()));
         tasks.spawn(stop.clone().run_until_cancelled_owned(expire(queue.clone(), clock.clone(), options.buried)));
-        Ok(Arc::new(Self { queue, directory, clock, stop, tasks }))
+        Ok(Arc::new(Self { queue, directory, clock, deadlines, stop, tasks }))
     }
 
     /// Accepts an event; when this returns it is on disk.
@@ -164,6 +175,12 @@ impl Events {
             state @ (State::Pending | State::Failed) => return Err(Error::NotReady { state }),
         }
         check_tenant(&resolved, sent.tenant.as_deref())?;
+        let now = self.clock.now();
+        let latest_start = sent.deadline.map_or(now, |deadline| {
+            let (now, deadline) = (now.as_microsecond(), deadline.as_microsecond());
+            let latest = self.deadlines.latest_start(&sent.function, resolved.version.version, now, deadline);
+            Timestamp::from_microsecond(latest).unwrap_or(Timestamp::MAX)
+        });
         let task = Task::Invoke(Call {
             function: sent.function,
             qualifier: sent.qualifier.map(|qualifier| qualifier.to_string()),
@@ -173,8 +190,7 @@ impl Events {
             affinity: sent.affinity,
             schedule: None,
         });
-        let now = self.clock.now();
-        let event = Meta::new(sent.request_id, now, task).pending(sent.payload);
+        let event = NewEvent { latest_start, ..Meta::new(sent.request_id, now, task).pending(sent.payload) };
         let kept = self.queue.enqueue(vec![event], now).await;
         let outcome = if kept.is_ok() { "accepted" } else { "refused" };
         metrics::counter!("lambent_events_total", "outcome" => outcome).increment(1);

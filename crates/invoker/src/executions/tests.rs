@@ -283,6 +283,7 @@ fn invocation(resolved: &Resolved, payload: &str, idempotency: Option<Ask>) -> I
         mode: AnswerMode::Buffered { log_tail: LogTail::None },
         received_at: Instant::now(),
         idempotency,
+        turn: None,
     }
 }
 

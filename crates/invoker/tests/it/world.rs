@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lambent_fleet::{Fleet, FleetConfig};
+use lambent_invoker::deadlines::{Deadlines, learned::Options};
 use lambent_invoker::{BusyPoll, Concurrency, Directory, Invocation, Invoker, LogTail, Mode};
 use lambent_model::function::{CodeRef, LogFormat, Logging, Network, Provided, Runtime, TracingMode};
 use lambent_model::{FunctionArn, FunctionVersion, Qualifier, Region, SystemClock, Version, limits};
@@ -79,8 +80,10 @@ impl World {
         };
         let one =
             Arc::new(One { resolved: Mutex::new(resolved), events: Mutex::new(events), reserved: AtomicU32::new(0) });
+        let deadlines = Deadlines::open(store.catalog.clone(), one.as_ref(), Options::default()).await.unwrap();
+        let clock = Arc::new(SystemClock);
         let invoker =
-            Invoker::new(one.clone(), fleet.clone(), Concurrency::default(), BusyPoll::off(), Arc::new(SystemClock), 7);
+            Invoker::new(one.clone(), fleet.clone(), Concurrency::default(), BusyPoll::off(), clock, deadlines, 7);
         Some(Self { invoker, fleet, one, _directory: directory })
     }
 
@@ -110,6 +113,7 @@ impl World {
             mode: Mode::Buffered { log_tail: LogTail::None },
             received_at: Instant::now(),
             idempotency: None,
+            turn: None,
         }
     }
 

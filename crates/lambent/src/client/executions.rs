@@ -39,6 +39,16 @@ impl Client {
         }
     }
 
+    /// What was learned of calls.
+    pub async fn calls(&self, function: Option<&str>) -> Result<Vec<Value>> {
+        let function = function.map(|name| format!("?function={}", encode(name))).unwrap_or_default();
+        let mut answer = self.json(Method::GET, format!("/_lambent/calls{function}"), None).await?;
+        match answer.get_mut("calls").map(Value::take) {
+            Some(Value::Array(known)) => Ok(known),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// One record with its answer.
     pub async fn execution(&self, id: u64) -> Result<Value> {
         self.json(Method::GET, format!("{PATH}/{id}"), None).await

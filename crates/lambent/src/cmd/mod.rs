@@ -1,6 +1,7 @@
 //! One file per command.
 
 mod affinity;
+mod calls;
 mod completions;
 mod config;
 mod credentials;
@@ -48,6 +49,7 @@ pub async fn run(cli: Cli, env: &dyn Env) -> Result<()> {
         Command::Events(args) => events::run(args, None, env, json).await,
         Command::DeadLetters(args) => events::run(args, Some(events::DEAD_LETTERS), env, json).await,
         Command::Affinity(args) => affinity::run(args, env, json).await,
+        Command::Calls(args) => calls::run(args, env, json).await,
         Command::Executions(args) => executions::run(args, env, json).await,
         Command::Schedules(args) => schedules::run(args, env, json).await,
         Command::Credentials(args) => credentials::run(&args, env, json).await,

@@ -217,6 +217,11 @@ pub struct Calls {
     /// `most_frozen`: frozen containers that `fleet.containers` and `fleet.memory_mib` leave out; those beyond count like others. Default 1000.
     /// Since 0.2.
     pub most_frozen: usize,
+    /// `hold_back_from`: invocations at once on this node from which on calls of functions, and events, wait that can, until their latest start at most. 0: they
+    /// always do. Default: twice the processors. Since 0.2.
+    pub hold_back_from: u32,
+    /// `margin`: how much earlier than it had to a call starts, for what a start takes. Default 10ms. Since 0.2.
+    pub margin: Duration,
 }
 
 /// `[logs]`: what functions logged.
@@ -326,6 +331,12 @@ impl Config {
                 manage: reader.value("calls.manage", false)?,
                 freeze_after: duration(reader, "calls.freeze_after", fleet.freeze_after)?,
                 most_frozen: reader.value("calls.most_frozen", fleet.most_frozen)?,
+                hold_back_from: reader.value("calls.hold_back_from", twice_the_processors())?,
+                margin: duration(
+                    reader,
+                    "calls.margin",
+                    lambent_invoker::deadlines::learned::Options::default().margin,
+                )?,
             },
             logs: Logs {
                 expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,
@@ -378,6 +389,11 @@ impl Config {
         }
         Ok(())
     }
+}
+
+fn twice_the_processors() -> u32 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(processors.saturating_mul(2)).unwrap_or(u32::MAX)
 }
 
 /// Durations are text such as `30s`, `10m`, `1h 30m`.

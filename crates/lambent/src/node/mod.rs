@@ -22,6 +22,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use lambent_fleet::{Fleet, FleetConfig, PoolConfig};
+use lambent_invoker::calls::{Calls, Holding};
+use lambent_invoker::deadlines::{Deadlines, learned};
 use lambent_invoker::events::{Aws, Delays, Events, LocalUrls, Options, Retention};
 use lambent_invoker::executions::{self, Executions, Inspector};
 use lambent_invoker::schedules::Schedules;
@@ -57,6 +59,8 @@ pub struct Node {
     pub home: Home,
     fleet: Arc<Fleet>,
     invoker: Arc<Invoker>,
+    calls: Calls,
+    deadlines: Arc<Deadlines>,
     events: Arc<Events>,
     executions: Arc<Executions>,
     registry: Arc<Registry>,
@@ -94,7 +98,13 @@ impl Node {
         let registry = registry.await.context("cannot open the control plane")?;
         let limits = Concurrency { account: config.fleet.concurrency };
         let busy_poll = busy_poll(config);
-        let invoker = Invoker::new(registry.clone(), fleet.clone(), limits, busy_poll.clone(), clock.clone(), seed());
+        let learning = learned::Options { margin: config.calls.margin, ..learned::Options::default() };
+        let deadlines = Deadlines::open(store.catalog.clone(), registry.as_ref(), learning).await;
+        let deadlines = deadlines.context("cannot read what was learned of calls")?;
+        let (directory, doing) = (registry.clone(), busy_poll.clone());
+        let invoker = Invoker::new(directory, fleet.clone(), limits, doing, clock.clone(), deadlines.clone(), seed());
+        let holding = Holding { from: config.calls.hold_back_from };
+        let calls = Calls::start_with(invoker.clone(), clock.clone(), holding);
         let services = services::open(config)?;
         let inspector = Inspector::new(execution_options(config), code_source(config, env), services);
         let executions = Executions::start(
@@ -141,6 +151,7 @@ impl Node {
             verifier: verifier.clone(),
             registry: registry.clone(),
             invoker: invoker.clone(),
+            calls: calls.clone(),
             events: events.clone(),
             executions: executions.clone(),
             schedules,
@@ -187,6 +198,8 @@ impl Node {
             home,
             fleet,
             invoker,
+            calls,
+            deadlines,
             events,
             executions,
             registry,
@@ -210,7 +223,9 @@ impl Node {
         self.servers.close();
         // The servers watch the grace period themselves.
         tokio::join!(self.servers.wait(), self.events.stop(grace), self.invoker.drain(grace));
+        self.calls.stop().await;
         self.executions.stop(left()).await;
+        self.deadlines.stop().await;
         self.registry.shutdown().await;
         self.fleet.shutdown(left()).await;
         self.background.close();
@@ -305,6 +320,7 @@ fn event_options(config: &Config, env: &dyn Env) -> Options {
     Options {
         delays: Delays { retry: events.retry_delay, ..Delays::default() },
         places: events.places,
+        holding: Holding { from: config.calls.hold_back_from },
         aws: Aws { endpoint: config.aws.endpoint.clone(), credentials: aws_credentials(config, env) },
         buried: Retention { age: events.keep_buried, most: events.keep_buried_most },
         local_urls: if events.local_urls { LocalUrls::Allow } else { LocalUrls::Deny },

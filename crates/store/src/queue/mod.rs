@@ -31,7 +31,7 @@ use tokio::sync::watch;
 
 use crate::Error;
 
-pub(crate) use order::{Order, Take};
+pub use order::{Order, Room, Shares, Take};
 
 /// An event's place in the order of arrival; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -112,6 +112,8 @@ pub struct Wish {
     pub most: usize,
     /// Lanes from which none are wanted now.
     pub without: Vec<String>,
+    /// Only those that must start by then at the latest.
+    pub latest_by: Option<Timestamp>,
 }
 
 /// The right to run an event and to say what became of it.
@@ -149,6 +151,8 @@ pub struct Batch {
     pub events: Vec<Leased>,
     /// When the next one is due, or the next lease runs out.
     pub next: Option<Timestamp>,
+    /// Of those that are due and were not asked for ([`Wish::latest_by`]): when the first of them must start.
+    pub held_until: Option<Timestamp>,
 }
 
 /// What became of a leased event.

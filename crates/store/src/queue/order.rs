@@ -1,6 +1,13 @@
-//! Which event is next: the order of a queue, in memory, for any back end that keeps the events elsewhere.
+//! Which event is next: the order of a queue, in memory, for any back end that keeps the events elsewhere, and for whatever else waits for
+//! shared places in the order of latest starts (calls between functions).
 //!
 //! Pure: no clock, no I/O. Times are microseconds since 1970. Buried events are counted and otherwise not here.
+//!
+//! ```text
+//! Waiting --due--> Ready --take--> Leased <--step away, come back--> Away: still somebody's, its place free for others
+//!    ^               ^--lapse, untake--'
+//!    '--put off--- any
+//! ```
 
 use std::collections::hash_map::Entry as Slot;
 use std::collections::{BTreeSet, HashMap};
@@ -9,12 +16,53 @@ use super::Bounds;
 
 /// What is to be taken; see [`super::Wish`].
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Take<'a> {
+pub struct Take {
+    /// The time.
     pub now: i64,
+    /// When the leases run out, unless renewed.
     pub until: i64,
+    /// Leases that may be held at once, those that are held already included.
     pub places: usize,
+    /// Events at most.
     pub most: usize,
-    pub without: &'a [String],
+    /// Only what must start by then at the latest.
+    pub latest_by: Option<i64>,
+    /// Whether there are lanes with places of their own ([`Room::Own`]), which are asked also where all others are taken.
+    pub own_places: bool,
+    /// What a lane's share of the places means.
+    pub shares: Shares,
+}
+
+/// What it means that a lane gets another place only while it has fewer than are free, and an account while it has fewer than three times as many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shares {
+    /// It gets no more: there is always a place for a newcomer, and some stay empty for that.
+    Bound,
+    /// Who has less than its share goes first, then who has as a lane but not as an account, and whoever wants may have what is left: a newcomer is
+    /// the next to get a place.
+    First,
+}
+
+/// Within what a lane has to be to get another place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Within {
+    /// Its own share, and its account's.
+    Both,
+    /// Its own share.
+    Lane,
+    /// What is free.
+    Free,
+}
+
+/// Where the next event of a lane would run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// Nowhere, for now.
+    None,
+    /// In one of the places that all share: as far as the lane has a share of them.
+    Shared,
+    /// In a place of its own, which is no part of those.
+    Own,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +73,8 @@ enum State {
     Ready,
     /// Somebody's.
     Leased { until: i64 },
+    /// Somebody's, and in no shared place.
+    Away,
 }
 
 #[derive(Debug)]
@@ -58,7 +108,7 @@ struct Account {
 
 /// The order of a queue.
 #[derive(Debug, Default)]
-pub(crate) struct Order {
+pub struct Order {
     bounds: Bounds,
     entries: HashMap<u64, Entry>,
     lanes: Vec<Lane>,
@@ -74,18 +124,21 @@ pub(crate) struct Order {
     waiting: BTreeSet<(i64, u64)>,
     /// `(until, id)` of leases.
     leases: BTreeSet<(i64, u64)>,
+    /// Events that are somebody's and in no shared place.
+    away: usize,
     bytes: u64,
     buried: u64,
     buried_bytes: u64,
 }
 
 impl Order {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    /// An empty one that keeps so much.
+    pub fn new(bounds: Bounds) -> Self {
         Self { bounds, ..Self::default() }
     }
 
     /// Whether `events` more, of so many `bytes` together, may be added to a lane.
-    pub(crate) fn admits(&self, account: &str, lane: &str, events: u64, bytes: u64) -> bool {
+    pub fn admits(&self, account: &str, lane: &str, events: u64, bytes: u64) -> bool {
         let lane = self.find_lane(account, lane).and_then(|number| self.lanes.get(number as usize));
         let (own, own_bytes) = lane.map_or((0, 0), |lane| (lane.events, lane.bytes));
         let free = self.bounds.events.saturating_sub(self.entries.len() as u64 + self.buried);
@@ -95,7 +148,7 @@ impl Order {
 
     /// An event that is kept from `now` on; `turns` is how often it was leased. What is due already is ready at once: moved up
     /// later, a backlog would be moved up all together, in the way of whoever takes the first of it.
-    pub(crate) fn insert(
+    pub fn insert(
         &mut self,
         id: u64,
         (account, lane): (&str, &str),
@@ -118,16 +171,47 @@ impl Order {
     }
 
     /// The events to run next, with the number of the turn of each. What is due by `now`, and what is leased no longer, is moved up first.
-    pub(crate) fn take(&mut self, wish: Take<'_>) -> Vec<(u64, u32)> {
+    /// `room` is asked about lanes by name.
+    pub fn take(&mut self, wish: Take, mut room: impl FnMut(&str) -> Room) -> Vec<(u64, u32)> {
         self.advance(wish.now);
+        if wish.shares == Shares::Bound {
+            return self.take_within(wish, wish.most, Within::Both, &mut room);
+        }
+        let mut taken = Vec::new();
+        while taken.len() < wish.most {
+            // Each that is taken may bring others within their share, or beyond.
+            let mut steps = [Within::Both, Within::Lane, Within::Free].into_iter();
+            let next = steps.find_map(|within| self.take_within(wish, 1, within, &mut room).pop());
+            let Some(next) = next else { break };
+            taken.push(next);
+        }
+        taken
+    }
+
+    fn take_within(
+        &mut self,
+        wish: Take,
+        most: usize,
+        within: Within,
+        room: &mut impl FnMut(&str) -> Room,
+    ) -> Vec<(u64, u32)> {
         let mut taken = Vec::new();
         let mut next = self.heads.first().copied();
         while let Some((latest, id, number)) = next {
-            if taken.len() >= wish.most || self.leases.len() >= wish.places {
+            let is_full = self.leases.len() >= wish.places && !wish.own_places;
+            if taken.len() >= most || is_full || wish.latest_by.is_some_and(|by| latest > by) {
                 break;
             }
-            if self.has_share(number, wish) {
-                taken.push((id, self.lease(id, wish.until)));
+            let room = self.lanes.get(number as usize).map_or(Room::None, |lane| room(&lane.name));
+            let state = match room {
+                Room::Own => Some(State::Away),
+                Room::Shared if self.has_share(number, wish.places, within) => {
+                    Some(State::Leased { until: wish.until })
+                }
+                Room::Shared | Room::None => None,
+            };
+            if let Some(state) = state {
+                taken.push((id, self.hand_out(id, state)));
                 // The lane's next event may be the first of all again.
                 next = self.heads.range((latest, 0, 0)..).next().copied();
             } else {
@@ -137,27 +221,67 @@ impl Order {
         taken
     }
 
-    fn has_share(&self, number: u32, wish: Take<'_>) -> bool {
-        let free = wish.places.saturating_sub(self.leases.len());
+    fn has_share(&self, number: u32, places: usize, within: Within) -> bool {
+        let free = places.saturating_sub(self.leases.len());
         let Some(lane) = self.lanes.get(number as usize) else { return false };
-        let account = self.accounts.get(lane.account as usize).map_or(0, |account| account.leased);
-        lane.leased < free && account < 3 * free && !wish.without.contains(&lane.name)
+        let account = || self.accounts.get(lane.account as usize).map_or(0, |account| account.leased);
+        match within {
+            Within::Both => lane.leased < free && account() < 3 * free,
+            Within::Lane => lane.leased < free,
+            Within::Free => free > 0,
+        }
     }
 
-    fn lease(&mut self, id: u64, until: i64) -> u32 {
+    fn hand_out(&mut self, id: u64, to: State) -> u32 {
         let Some(entry) = self.entries.get_mut(&id) else { return 0 };
         entry.turns += 1;
         entry.right = entry.turns;
-        entry.state = State::Leased { until };
-        let (key, number, turn) = ((entry.latest, id), entry.lane, entry.turns);
-        self.leases.insert((until, id));
-        self.change_ready(number, |ready| ready.remove(&key));
-        self.count_lease(number, 1);
+        let turn = entry.turns;
+        self.move_to(id, to);
         turn
     }
 
+    /// An event of which nothing runs for now: its place is free for others.
+    pub fn step_away(&mut self, id: u64) {
+        if self.entries.get(&id).is_some_and(|entry| matches!(entry.state, State::Leased { .. })) {
+            self.move_to(id, State::Away);
+        }
+    }
+
+    /// It takes a place again, whether there is one or not.
+    pub fn come_back(&mut self, id: u64, until: i64) {
+        if self.entries.get(&id).is_some_and(|entry| entry.state == State::Away) {
+            self.move_to(id, State::Leased { until });
+        }
+    }
+
+    /// Has an event that is nobody's start earlier than it had to; false where it is somebody's, or has to start by then anyway.
+    pub fn hasten(&mut self, id: u64, latest: i64) -> bool {
+        let Some(entry) = self.entries.get_mut(&id) else { return false };
+        let is_free = matches!(entry.state, State::Waiting | State::Ready);
+        if !is_free || entry.latest <= latest {
+            return false;
+        }
+        let (number, before) = (entry.lane, std::mem::replace(&mut entry.latest, latest));
+        if entry.state == State::Ready {
+            self.change_ready(number, |ready| ready.remove(&(before, id)));
+            self.change_ready(number, |ready| ready.insert((latest, id)));
+        }
+        true
+    }
+
+    /// Leases that are held.
+    pub fn leased(&self) -> usize {
+        self.leases.len()
+    }
+
+    /// Of the events that are due and must start after `now`: when the first of them must.
+    pub fn next_latest(&self, now: i64) -> Option<i64> {
+        self.heads.range((now.saturating_add(1), 0, 0)..).next().map(|(latest, ..)| *latest)
+    }
+
     /// Takes a lease back that nobody was told of.
-    pub(crate) fn untake(&mut self, id: u64) {
+    pub fn untake(&mut self, id: u64) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.turns -= 1;
         entry.right = 0;
@@ -184,7 +308,7 @@ impl Order {
     }
 
     /// Puts an event off until `due`. Earlier leases of it are no right any more.
-    pub(crate) fn put_off(&mut self, id: u64, due: i64, latest: i64, bytes: u64) {
+    pub fn put_off(&mut self, id: u64, due: i64, latest: i64, bytes: u64) {
         self.move_to(id, State::Waiting);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         self.waiting.remove(&(entry.due, id));
@@ -198,7 +322,7 @@ impl Order {
     }
 
     /// Forgets an event; false where there is none.
-    pub(crate) fn remove(&mut self, id: u64) -> bool {
+    pub fn remove(&mut self, id: u64) -> bool {
         self.move_to(id, State::Waiting);
         let Some(entry) = self.entries.remove(&id) else { return false };
         self.waiting.remove(&(entry.due, id));
@@ -227,15 +351,15 @@ impl Order {
     }
 
     /// When time alone makes another event one that can be taken.
-    pub(crate) fn next(&self) -> Option<i64> {
+    pub fn next(&self) -> Option<i64> {
         let due = self.waiting.first().map(|(due, _)| *due);
         let lapse = self.leases.first().map(|(until, _)| *until);
         due.into_iter().chain(lapse).min()
     }
 
     /// Pending, leased and buried events, and the bytes of all.
-    pub(crate) fn counts(&self) -> (u64, u64, u64, u64) {
-        let (all, leased) = (self.entries.len() as u64, self.leases.len() as u64);
+    pub fn counts(&self) -> (u64, u64, u64, u64) {
+        let (all, leased) = (self.entries.len() as u64, (self.leases.len() + self.away) as u64);
         (all - leased, leased, self.buried, self.bytes + self.buried_bytes)
     }
 
@@ -262,6 +386,7 @@ impl Order {
                 self.leases.remove(&(until, id));
                 self.count_lease(number, -1);
             }
+            State::Away => self.away -= 1,
         }
         match to {
             State::Waiting => drop(self.waiting.insert((due, id))),
@@ -270,6 +395,7 @@ impl Order {
                 self.leases.insert((until, id));
                 self.count_lease(number, 1);
             }
+            State::Away => self.away += 1,
         }
     }
 

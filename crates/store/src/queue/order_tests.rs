@@ -9,8 +9,11 @@ use proptest::prelude::*;
 use super::*;
 
 fn take(order: &mut Order, now: i64, places: usize, most: usize) -> Vec<u64> {
-    let wish = Take { now, until: now + 10, places, most, without: &[] };
-    order.take(wish).into_iter().map(|(id, _)| id).collect()
+    order.take(wish(now, places, most), |_| Room::Shared).into_iter().map(|(id, _)| id).collect()
+}
+
+fn wish(now: i64, places: usize, most: usize) -> Take {
+    Take { now, until: now + 10, places, most, latest_by: None, own_places: false, shares: Shares::Bound }
 }
 
 #[test]
@@ -43,11 +46,11 @@ fn a_flood_leaves_places_to_others() {
 fn leases_run_out_and_late_holders_lose_only_to_the_next() {
     let mut order = Order::new(Bounds::default());
     order.insert(1, ("a", "x"), (0, 0, 0), 1, 0);
-    assert_eq!(order.take(Take { now: 0, until: 10, places: 9, most: 9, without: &[] }), [(1, 1)]);
+    assert_eq!(order.take(wish(0, 9, 9), |_| Room::Shared), [(1, 1)]);
     assert!(order.renew(1, 1, 20));
     assert_eq!(take(&mut order, 19, 9, 9), [0; 0]);
     assert!(order.is_right(1, 1));
-    assert_eq!(order.take(Take { now: 20, until: 30, places: 9, most: 9, without: &[] }), [(1, 2)]);
+    assert_eq!(order.take(wish(20, 9, 9), |_| Room::Shared), [(1, 2)]);
     assert!(!order.is_right(1, 1) && order.is_right(1, 2) && !order.renew(1, 1, 99));
 }
 

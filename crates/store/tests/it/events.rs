@@ -32,7 +32,7 @@ fn buried(queue: &str, key: u64) -> NewEvent {
 }
 
 pub fn wish(seconds: i64) -> Wish {
-    Wish { now: at(seconds), until: at(seconds + 60), places: 1_000, most: 100, without: Vec::new() }
+    Wish { now: at(seconds), until: at(seconds + 60), places: 1_000, most: 100, without: Vec::new(), latest_by: None }
 }
 
 pub fn key(payload: &Bytes) -> u64 {
@@ -133,7 +133,9 @@ async fn events_are_leased_by_latest_start_and_lane<B: Backend>() {
     queue.enqueue(vec![start(1, 30), start(2, 10), start(3, 20)], at(0)).await.unwrap();
     let one = Wish { most: 1, without: vec!["lane2".to_owned()], ..wish(0) };
     assert_eq!(keys(&queue.lease(one).await.unwrap()), [3]);
-    assert_eq!(keys(&queue.lease(wish(0)).await.unwrap()), [2, 1]);
+    let held = queue.lease(Wish { latest_by: Some(at(10)), ..wish(0) }).await.unwrap();
+    assert_eq!((keys(&held), held.held_until), (vec![2], Some(at(30))), "what can start later may be left");
+    assert_eq!(keys(&queue.lease(wish(0)).await.unwrap()), [1]);
     queue.enqueue((10..30).map(|key| event("flood", key)).collect(), at(0)).await.unwrap();
     assert_eq!(queue.lease(Wish { places: 13, ..wish(0) }).await.unwrap().events.len(), 5, "half of what is free");
     queue.enqueue(vec![NewEvent { latest_start: at(99), ..event("late", 99) }], at(0)).await.unwrap();

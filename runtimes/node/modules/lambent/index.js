@@ -20,6 +20,7 @@ const path = require('node:path');
 
 const PATH = '/lambent/2026-11-24/calls';
 const DEPENDENCIES = '/lambent/2026-11-24/dependencies';
+const SITE_CHARS = 256;
 
 /** A call, or a request about it, was refused: `code` is the error's name, `status` the HTTP status. */
 class CallError extends Error {
@@ -101,8 +102,9 @@ class Call {
 }
 
 /**
- * Starts a call of `name` (name, partial or whole ARN). A call that has found no place in the account's concurrency
- * within `deadlineMs` is not started. `site` names the place in the code; the caller's file and line unless given.
+ * Starts a call of `name` (name, partial or whole ARN). `deadlineMs` says when its result is needed; what was not started
+ * by then is not started at all. Without it, that is learned from when the results of earlier calls from the same `site`
+ * were asked for: the place in the code, the caller's file and line unless given.
  */
 async function start(name, payload = null, options = {}) {
     const { qualifier, deadlineMs, idempotencyKey, affinity, site = caller() } = options;
@@ -111,13 +113,16 @@ async function start(name, payload = null, options = {}) {
         query.set('qualifier', qualifier);
     }
     const given = {
-        'X-Lambent-Site': site,
+        // A file may have any name; a header's text would have to be Latin-1.
+        'X-Lambent-Site': site === undefined ? undefined : Buffer.from(site).toString('latin1'),
         'X-Lambent-Deadline-Ms': deadlineMs,
         'X-Lambent-Idempotency-Key': idempotencyKey,
         'X-Lambent-Affinity': affinity,
     };
     const headers = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-    const answer = await request('POST', `${PATH}?${query}`, JSON.stringify(payload), headers);
+    // As text it would be joined with the headers and take their encoding along.
+    const body = Buffer.from(JSON.stringify(payload));
+    const answer = await request('POST', `${PATH}?${query}`, body, headers);
     return new Call(JSON.parse(checked(answer).toString()).id);
 }
 
@@ -175,7 +180,7 @@ function how(timeout, blocked) {
 function caller() {
     const lines = (new Error().stack ?? '').split('\n').slice(1);
     const found = lines.find((line) => !line.includes(__filename))?.match(/([^/\s(]+:\d+):\d+\)?$/);
-    return found ? path.basename(found[1]) : undefined;
+    return found ? path.basename(found[1]).slice(-SITE_CHARS) : undefined;
 }
 
 function request(method, target, body, headers = {}) {

@@ -21,7 +21,7 @@ fn event(size: usize) -> NewEvent {
 
 fn wish() -> Wish {
     let now = Timestamp::UNIX_EPOCH;
-    Wish { now, until: now + Duration::from_secs(9), places: 100, most: 100, without: Vec::new() }
+    Wish { now, until: now + Duration::from_secs(9), places: 100, most: 100, without: Vec::new(), latest_by: None }
 }
 
 fn cramped(path: &Path, pages: u32) -> Events {

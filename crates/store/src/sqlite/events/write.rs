@@ -1,6 +1,7 @@
 //! The thread that changes the queue: transactions, and the order they leave.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use tokio::sync::watch;
 
@@ -8,7 +9,9 @@ use super::super::doubt::Doubt;
 use super::super::sql;
 use super::{Of, Reply, Request, time};
 use crate::Error;
-use crate::queue::{Batch, Bounds, Depth, EventId, Lease, Leased, NewEvent, Order, Place, Settlement, Take, Wish};
+use crate::queue::{
+    Batch, Bounds, Depth, EventId, Lease, Leased, NewEvent, Order, Place, Room, Settlement, Shares, Take, Wish,
+};
 
 /// A change of the order that a commit brings.
 enum Change {
@@ -241,8 +244,11 @@ impl Keeper {
 
     fn lease(&mut self, db: &Transaction<'_>, wish: &Wish, changes: &mut Vec<Change>) -> rusqlite::Result<Answer> {
         let (now, until) = (wish.now.as_microsecond(), wish.until.as_microsecond());
-        let (places, most, without) = (wish.places, wish.most, wish.without.as_slice());
-        let taken = self.order.take(Take { now, until, places, most, without });
+        let latest_by = wish.latest_by.map(Timestamp::as_microsecond);
+        let (places, most, shares) = (wish.places, wish.most, Shares::Bound);
+        let take = Take { now, until, places, most, latest_by, own_places: false, shares };
+        let room = |lane: &str| if wish.without.iter().any(|held| held == lane) { Room::None } else { Room::Shared };
+        let taken = self.order.take(take, room);
         changes.push(Change::Taken { ids: taken.iter().map(|(id, _)| *id).collect() });
         let mut hold = db.prepare_cached(
             "INSERT INTO lease (id, turns, held) VALUES (?1, ?2, 1) ON CONFLICT (id) DO UPDATE SET turns = ?2, held = 1",
@@ -269,7 +275,8 @@ impl Keeper {
                 events.push(event);
             }
         }
-        Ok(Answer::Batch(Batch { events, next: self.order.next().map(time) }))
+        let held_until = latest_by.and_then(|by| self.order.next_latest(by)).map(time);
+        Ok(Answer::Batch(Batch { events, next: self.order.next().map(time), held_until }))
     }
 }
 

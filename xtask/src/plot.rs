@@ -1,12 +1,26 @@
-//! Lines over time as an SVG: panels under each other, with a scale and a legend each. No more than the soaks need.
+//! Lines as an SVG: panels under each other, with a scale and a legend each. No more than the soaks and simulators need.
 
 use std::fmt::Write as _;
+
+/// What the lines go over.
+#[derive(Clone, Copy)]
+pub struct Across {
+    /// Where it begins.
+    pub from: f64,
+    /// What stands behind each number.
+    pub unit: &'static str,
+    /// Decimals of those.
+    pub decimals: usize,
+}
+
+/// Minutes from the beginning.
+pub const MINUTES: Across = Across { from: 0.0, unit: " min", decimals: 1 };
 
 /// One line.
 pub struct Series {
     /// What it is.
     pub name: &'static str,
-    /// Minutes and values, in order.
+    /// Where, and values, in order.
     pub points: Vec<(f64, f64)>,
 }
 
@@ -28,8 +42,8 @@ const GAP: f64 = 46.0;
 const COLOURS: [&str; 4] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7"];
 
 /// The whole picture.
-pub fn svg(title: &str, panels: &[Panel]) -> String {
-    let minutes = most(panels.iter().flat_map(|panel| &panel.series), |point| point.0);
+pub fn svg(title: &str, across: Across, panels: &[Panel]) -> String {
+    let most_across = most(panels.iter().flat_map(|panel| &panel.series), |point| point.0);
     #[expect(clippy::cast_precision_loss, reason = "a few panels")]
     let height = TOP + panels.len() as f64 * (HEIGHT + GAP);
     let mut svg = format!(
@@ -39,7 +53,7 @@ pub fn svg(title: &str, panels: &[Panel]) -> String {
     );
     let mut top = TOP;
     for panel in panels {
-        draw(&mut svg, panel, top, minutes);
+        draw(&mut svg, panel, top, (across, most_across));
         top += HEIGHT + GAP;
     }
     svg.push_str("</svg>\n");
@@ -51,10 +65,11 @@ fn most<'a>(series: impl Iterator<Item = &'a Series>, of: fn(&(f64, f64)) -> f64
 }
 
 /// One panel, its upper edge at `top`.
-fn draw(svg: &mut String, panel: &Panel, top: f64, minutes: f64) {
+fn draw(svg: &mut String, panel: &Panel, top: f64, (across, most_across): (Across, f64)) {
     let scale = nice(most(panel.series.iter(), |point| point.1));
     let (right, bottom) = (WIDTH - RIGHT, top + HEIGHT);
-    let x = |minute: f64| LEFT + minute / minutes * (right - LEFT);
+    let length = most_across - across.from;
+    let x = |at: f64| LEFT + (at - across.from) / length * (right - LEFT);
     let y = |value: f64| bottom - value / scale * HEIGHT;
     let _ = writeln!(svg, "<text x=\"{LEFT}\" y=\"{:.1}\">{}</text>", top - 6.0, escaped(panel.title));
     for part in [0.0, 0.5, 1.0] {
@@ -63,12 +78,14 @@ fn draw(svg: &mut String, panel: &Panel, top: f64, minutes: f64) {
         let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{value}</text>", LEFT - 6.0, at + 4.0);
     }
     for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
+        let at = across.from + length * part;
         let _ = writeln!(
             svg,
-            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#777\">{:.1} min</text>",
-            x(minutes * part),
+            "<text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\" fill=\"#777\">{at:.*}{}</text>",
+            x(at),
             bottom + 14.0,
-            minutes * part
+            across.decimals,
+            across.unit
         );
     }
     let mut legend = right;
@@ -109,7 +126,7 @@ mod tests {
             (nice(0.7) - 1.0).abs() < 1e-9 && (nice(34.0) - 50.0).abs() < 1e-9 && (nice(200.0) - 200.0).abs() < 1e-6
         );
         let series = vec![Series { name: "a", points: vec![(0.0, 0.0), (10.0, 40.0)] }];
-        let drawn = svg("t < u", &[Panel { title: "p", series }]);
+        let drawn = svg("t < u", MINUTES, &[Panel { title: "p", series }]);
         assert!(drawn.contains("points=\"60.0,160.0 880.0,64.0\""), "{drawn}");
         assert!(drawn.contains("t &lt; u"));
     }
