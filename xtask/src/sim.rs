@@ -187,8 +187,9 @@ mod tests {
                 r#"{{"sim":"deadlines","case":"misses","variant":"tight","seed":{seed},"load":0.3,"policy":"fifo","missed_percent":{missed},"p99_wait_now_ms":2.0}}"#
             )
         };
-        let lines: Vec<Line> =
-            [(1, 3.0), (2, 1.0), (3, 2.0)].map(|(seed, missed)| serde_json::from_str(&line(seed, missed)).unwrap()).into();
+        let lines: Vec<Line> = [(1, 3.0), (2, 1.0), (3, 2.0)]
+            .map(|(seed, missed)| serde_json::from_str(&line(seed, missed)).unwrap())
+            .into();
         let found = misses(&lines);
         assert_eq!(shown(&found[&("tight", 30)]["fifo"]), "2.00 (1.00 to 3.00)");
         assert!(drawn(&lines).contains("fifo"));

@@ -25,8 +25,8 @@ use crate::invoke::Incoming;
 use crate::model::{LAMBDA, LOGS};
 use crate::route::{Match, ROUTES, SCHEDULER_ROUTES};
 use crate::{
-    Parts, affinity, calls, check, dispatch, events, executions, invoke, learned, logs, request as input, respond, scheduler,
-    sts,
+    Parts, affinity, calls, check, dispatch, events, executions, invoke, learned, logs, request as input, respond,
+    scheduler, sts,
 };
 
 /// Most bytes of a request that brings code: 50 MB of zip as base64, and the rest.

@@ -292,7 +292,9 @@ impl Invoker {
     pub(crate) fn room(&self, function: &FunctionArn) -> Room {
         match self.reservation(function) {
             Ok(None) => Room::Shared,
-            Ok(Some(reservation)) if reservation == 0 || self.admission.has_reserved(function, reservation) => Room::Own,
+            Ok(Some(reservation)) if reservation == 0 || self.admission.has_reserved(function, reservation) => {
+                Room::Own
+            }
             Ok(Some(_)) => Room::None,
             Err(_) => Room::Own,
         }

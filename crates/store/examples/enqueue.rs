@@ -77,7 +77,8 @@ async fn lease(dir: &Path, clients: usize, backlog: usize) -> Outcome<f64> {
         let now = Timestamp::now();
         // A lane gets half of the places.
         let (places, most) = (2 * clients, LEASED - taken);
-        let wish = Wish { now, until: now + Duration::from_secs(60), places, most, without: Vec::new(), latest_by: None };
+        let wish =
+            Wish { now, until: now + Duration::from_secs(60), places, most, without: Vec::new(), latest_by: None };
         let events = store.events.lease(wish).await?.events;
         taken += events.len();
         for event in events {

@@ -16,12 +16,12 @@ use anyhow::{Context, Result, bail};
 use super::calls::{self, CLIENTS, Pace, Plan, Tally};
 use super::census::Subject;
 use super::harm::{Chance, Harm};
-use crate::plot::{self, Panel, Series};
 use super::verdict::Findings;
 use super::{functions, kills};
 use crate::api::{self, Api};
 use crate::bench::servers::{Lambent, Process};
 use crate::bench::{install, report};
+use crate::plot::{self, Panel, Series};
 use crate::run;
 
 /// How to run it.

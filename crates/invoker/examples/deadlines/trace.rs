@@ -129,7 +129,13 @@ pub fn make(asked: Asked) -> Vec<Call> {
             left = exponential(&mut rng, if is_burst { BURST } else { CALM });
         }
         let mut drawn = rng.random::<f64>() * all;
-        let site = popularity.iter().position(|weight| { drawn -= weight; drawn <= 0.0 }).unwrap_or(0);
+        let site = popularity
+            .iter()
+            .position(|weight| {
+                drawn -= weight;
+                drawn <= 0.0
+            })
+            .unwrap_or(0);
         let Site { callee, slack } = sites[site];
         let mut fan_out = 1;
         while fan_out < MOST_FAN_OUT && rng.random::<f64>() > 1.0 / FAN_OUT {

@@ -283,12 +283,7 @@ impl Calls {
         seat.forget(id)
     }
 
-    async fn run(
-        &self,
-        seat: &Weak<Seat>,
-        running: Running,
-        turn: oneshot::Receiver<Turn>,
-    ) -> Result<Outcome, Error> {
+    async fn run(&self, seat: &Weak<Seat>, running: Running, turn: oneshot::Receiver<Turn>) -> Result<Outcome, Error> {
         let deadline = running.plan.deadline;
         let outcome = self.run_in_turn(seat, running, turn).await;
         let word = match &outcome {

@@ -240,9 +240,11 @@ impl Learned {
             let mut durations: Vec<_> = function.durations.iter().collect();
             durations.sort_by_key(|(version, _)| **version);
             let each = durations.into_iter();
-            all.extend(each.filter_map(|(version, entry)| {
-                known(arn, What::Duration(*version), &entry.sketch, duration_quantile)
-            }));
+            all.extend(
+                each.filter_map(|(version, entry)| {
+                    known(arn, What::Duration(*version), &entry.sketch, duration_quantile)
+                }),
+            );
             let mut needs: Vec<_> = function.needs.iter().collect();
             needs.sort_by_key(|(site, _)| *site);
             let each = needs.into_iter();
@@ -362,7 +364,8 @@ fn nth_oldest(mut used: Vec<u64>, n: usize) -> u64 {
     *used.select_nth_unstable(at).1
 }
 
-fn micros(duration: Duration) -> i64 {
+/// A duration, as all times here are.
+pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 

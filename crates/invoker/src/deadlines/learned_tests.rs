@@ -81,9 +81,8 @@ fn what_is_known_is_bounded_and_the_used_stays() {
         learned.needed(&arn("caller"), &site(line + 100, "callee"), millis(1));
         assert!(plan(&mut learned, &used, None).deadline.is_some(), "it is used all the time");
     }
-    let count = |learned: &Learned, caller: &str| {
-        learned.known().iter().filter(|known| *known.function == arn(caller)).count()
-    };
+    let count =
+        |learned: &Learned, caller: &str| learned.known().iter().filter(|known| *known.function == arn(caller)).count();
     assert!(count(&learned, "caller") <= MOST_OF_FUNCTION);
     for name in 0..2 * MOST {
         learned.ran(&arn(&format!("f{name}")), Version::Latest, millis(1));

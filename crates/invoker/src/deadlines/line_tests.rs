@@ -95,7 +95,11 @@ fn a_flood_neither_stands_before_a_newcomer_nor_takes_the_whole_line() {
     assert_eq!(next(&mut line, 1, Capacity { free, is_short: false }), None);
     line.done(0);
     free += 1;
-    assert_eq!(next(&mut line, 1, Capacity { free, is_short: false }), Some(51), "the next, before 34 that came earlier");
+    assert_eq!(
+        next(&mut line, 1, Capacity { free, is_short: false }),
+        Some(51),
+        "the next, before 34 that came earlier"
+    );
 }
 
 #[test]

@@ -71,7 +71,14 @@ impl World {
 
     async fn lease(&self) -> Vec<Leased> {
         let now = self.clock.now();
-        let wish = Wish { now, until: now + Duration::from_secs(60), places: 100, most: 100, without: Vec::new(), latest_by: None };
+        let wish = Wish {
+            now,
+            until: now + Duration::from_secs(60),
+            places: 100,
+            most: 100,
+            without: Vec::new(),
+            latest_by: None,
+        };
         self.store.events.lease(wish).await.unwrap().events
     }
 

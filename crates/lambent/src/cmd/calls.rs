@@ -28,7 +28,14 @@ pub async fn run(args: CallsArgs, env: &dyn Env, json: bool) -> Result<()> {
     let need = |of: &&Value| {
         let caller = format!("{}:{}", name(of, "function"), text(of, "version"));
         let of = *of;
-        vec![caller, text(of, "site"), name(of, "callee"), millis(of, "expected_ms"), millis(of, "median_ms"), count(of)]
+        vec![
+            caller,
+            text(of, "site"),
+            name(of, "callee"),
+            millis(of, "expected_ms"),
+            millis(of, "median_ms"),
+            count(of),
+        ]
     };
     let duration = |of: &&Value| {
         let function = format!("{}:{}", name(of, "function"), text(of, "version"));

@@ -318,7 +318,11 @@ impl Config {
             calls: Calls {
                 manage: reader.value("calls.manage", false)?,
                 hold_back_from: reader.value("calls.hold_back_from", twice_the_processors())?,
-                margin: duration(reader, "calls.margin", lambent_invoker::deadlines::learned::Options::default().margin)?,
+                margin: duration(
+                    reader,
+                    "calls.margin",
+                    lambent_invoker::deadlines::learned::Options::default().margin,
+                )?,
             },
             logs: Logs {
                 expire_every: duration(reader, "logs.expire_every", DEFAULT_EXPIRE_EVERY)?,

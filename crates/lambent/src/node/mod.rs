@@ -101,8 +101,7 @@ impl Node {
         let deadlines = Deadlines::open(store.catalog.clone(), registry.as_ref(), learning).await;
         let deadlines = deadlines.context("cannot read what was learned of calls")?;
         let (directory, doing) = (registry.clone(), busy_poll.clone());
-        let invoker =
-            Invoker::new(directory, fleet.clone(), limits, doing, clock.clone(), deadlines.clone(), seed());
+        let invoker = Invoker::new(directory, fleet.clone(), limits, doing, clock.clone(), deadlines.clone(), seed());
         let holding = Holding { from: config.calls.hold_back_from };
         let calls = Calls::start_with(invoker.clone(), clock.clone(), holding);
         let inspector = Inspector::new(execution_options(config), code_source(config, env));

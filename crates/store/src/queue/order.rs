@@ -205,7 +205,9 @@ impl Order {
             let room = self.lanes.get(number as usize).map_or(Room::None, |lane| room(&lane.name));
             let state = match room {
                 Room::Own => Some(State::Away),
-                Room::Shared if self.has_share(number, wish.places, within) => Some(State::Leased { until: wish.until }),
+                Room::Shared if self.has_share(number, wish.places, within) => {
+                    Some(State::Leased { until: wish.until })
+                }
                 Room::Shared | Room::None => None,
             };
             if let Some(state) = state {

@@ -9,7 +9,9 @@ use super::super::doubt::Doubt;
 use super::super::sql;
 use super::{Of, Reply, Request, time};
 use crate::Error;
-use crate::queue::{Batch, Bounds, Depth, EventId, Lease, Leased, NewEvent, Order, Place, Room, Settlement, Shares, Take, Wish};
+use crate::queue::{
+    Batch, Bounds, Depth, EventId, Lease, Leased, NewEvent, Order, Place, Room, Settlement, Shares, Take, Wish,
+};
 
 /// A change of the order that a commit brings.
 enum Change {
