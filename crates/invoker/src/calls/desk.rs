@@ -17,12 +17,16 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::Invoker;
 use crate::admission::Permit;
+use crate::deadlines::learned::micros;
 use crate::deadlines::line::{Capacity, Joining, Line, Room};
 
 /// Calls that wait or run; a function has half of them at most.
 pub const MOST_IN_LINE: u64 = 100_000;
 /// When a call looks for a place again that found none when it had its turn: that a full node has room is told by nobody.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// How long the line is left alone at most while somebody waits in it.
+const LOOK_ANYWAY: Duration = Duration::from_secs(60);
 
 /// When calls and events are held back.
 #[derive(Debug, Clone, Copy)]
@@ -287,7 +291,7 @@ impl Desk {
                 self.nudge.notified().await;
                 continue;
             };
-            let sleep = Duration::from_micros(wake.saturating_sub(self.now()).max(0).unsigned_abs());
+            let sleep = Duration::from_micros(wake.saturating_sub(self.now()).max(0).unsigned_abs()).min(LOOK_ANYWAY);
             tokio::select! {
                 () = left => {}
                 () = self.nudge.notified() => {}
@@ -341,8 +345,4 @@ impl Share {
             tell(&mut desk.lock().line, self.id);
         }
     }
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

@@ -364,7 +364,8 @@ fn nth_oldest(mut used: Vec<u64>, n: usize) -> u64 {
     *used.select_nth_unstable(at).1
 }
 
-fn micros(duration: Duration) -> i64 {
+/// A duration, as all times here are.
+pub(crate) fn micros(duration: Duration) -> i64 {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 

@@ -121,7 +121,7 @@ async function start(name, payload = null, options = {}) {
     };
     const headers = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
     // As text it would be joined with the headers and take their encoding along.
-    const body = Buffer.from(JSON.stringify(payload));
+    const body = Buffer.from(JSON.stringify(payload) ?? 'null');
     const answer = await request('POST', `${PATH}?${query}`, body, headers);
     return new Call(JSON.parse(checked(answer).toString()).id);
 }
