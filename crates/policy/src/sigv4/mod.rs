@@ -95,7 +95,15 @@ fn basic_format(at: jiff::Timestamp) -> String {
 
 /// SHA-256 in lower-case hexadecimal digits.
 fn sha256_hex(content: &[u8]) -> String {
-    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content))
+    in_hex(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content).as_ref())
+}
+
+/// As `hex::encode`, which gathers its text character by character; every call has three of these.
+fn in_hex(bytes: &[u8]) -> String {
+    let mut text = vec![0; 2 * bytes.len()];
+    // The room is exact, and digits are text.
+    let _ = hex::encode_to_slice(bytes, &mut text);
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// The key that signs for one day, region and service.

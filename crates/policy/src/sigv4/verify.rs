@@ -9,7 +9,7 @@ use lambent_model::{Clock, Region};
 use subtle::ConstantTimeEq;
 
 use super::claim::{self, Claim};
-use super::{ALGORITHM, Error, Principal, TERMINATOR, UNSIGNED_PAYLOAD, basic_format, canonical, sha256_hex};
+use super::{ALGORITHM, Error, Principal, TERMINATOR, UNSIGNED_PAYLOAD, basic_format, canonical, in_hex, sha256_hex};
 use crate::keys::Keys;
 use crate::sessions::Sessions;
 
@@ -139,7 +139,7 @@ impl Pending {
     fn judge(&self, payload_hash: &str) -> Result<(), Error> {
         let canonical = format!("{}{payload_hash}", self.canonical);
         let to_sign = format!("{}{}", self.text_to_sign, sha256_hex(canonical.as_bytes()));
-        let expected = hex::encode(hmac::sign(&self.key, to_sign.as_bytes()));
+        let expected = in_hex(hmac::sign(&self.key, to_sign.as_bytes()).as_ref());
         if bool::from(expected.as_bytes().ct_eq(self.signature.as_bytes())) {
             return Ok(());
         }
