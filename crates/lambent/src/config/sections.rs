@@ -25,7 +25,7 @@ pub const DEFAULT_SERVE_DIR: &str = "/var/lib/lambent";
 /// State of a node to play with.
 pub const DEFAULT_DEMO_DIR: &str = "./.lambent";
 /// How long running calls may go on once the node was told to stop.
-const DEFAULT_BUSY_POLL: Duration = Duration::from_micros(100);
+const DEFAULT_BUSY_POLL: Duration = Duration::from_micros(200);
 const DEFAULT_GRACE: Duration = Duration::from_secs(30);
 /// How often log events beyond their retention are deleted.
 const DEFAULT_EXPIRE_EVERY: Duration = Duration::from_secs(600);
@@ -139,7 +139,7 @@ pub struct Fleet {
     /// `affinity_keep`: how long an unused container is kept at most that has such values; `idle` where that is longer. Default 1h. Since 0.2.
     pub affinity_keep: Duration,
     /// `busy_poll`: how long the node looks for the next message of a call that runs alone before it sleeps. 0s saves processor time,
-    /// at 20 to 60 microseconds a call. Only on nodes with one thread of their own (two or three processors). Default 100us. Since 0.2.
+    /// at 20 to 60 microseconds a call. Only on nodes with one thread of their own (two or three processors). Default 200us. Since 0.2.
     pub busy_poll: Duration,
 }
 
