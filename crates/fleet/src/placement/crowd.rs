@@ -20,9 +20,9 @@ use super::{Lane, Pool, SOON};
 
 /// Containers of one lane at work for each processor, at which others do not help: while some wait for their runtime, others compute.
 const AT_WORK: usize = 4;
-/// How often those at work could use up the processors, each having no more than its share of them: where all are at the end of their share
-/// together, there are others.
-const OVER: usize = 2;
+/// How many times those at work could use up the processors, each having no more than its share of them, as a fraction: where some are at the
+/// end of their share, there are others.
+const OVER: (usize, usize) = (3, 2);
 
 /// How long a call in a crowd waits: the processors are busy, so it would not end sooner elsewhere.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
@@ -30,7 +30,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
 /// Containers at work with which `processors` are used to the full: [`AT_WORK`] for each, but as many as may use them up [`OVER`] times by
 /// the share that their memory gives them.
 pub(super) fn enough(processors: usize, memory_mib: u32) -> usize {
-    let by_share = processors * OVER * limits::MEMORY_MIB_PER_VCPU as usize / (memory_mib.max(1) as usize);
+    let by_share = processors * OVER.0 * limits::MEMORY_MIB_PER_VCPU as usize / (OVER.1 * memory_mib.max(1) as usize);
     by_share.max(processors * AT_WORK)
 }
 
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn the_smaller_their_share_the_more_are_enough() {
-        assert_eq!([10_240, 1_769, 884, 320, 128].map(|memory_mib| enough(2, memory_mib)), [8, 8, 8, 22, 55]);
+        assert_eq!([10_240, 1_769, 884, 320, 128].map(|memory_mib| enough(2, memory_mib)), [8, 8, 8, 16, 41]);
     }
 
     #[test]
