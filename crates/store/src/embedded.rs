@@ -29,7 +29,7 @@ pub struct Embedded {
     pub events: Arc<dyn EventQueue>,
     /// What executions returned.
     pub records: Arc<dyn Records>,
-    lock: Arc<File>,
+    lock: Arc<DirectoryLock>,
 }
 
 impl Embedded {
@@ -41,7 +41,7 @@ impl Embedded {
     /// As [`Embedded::open`], with bounds for the events and the records it keeps.
     pub fn open_bounded(dir: &Path, events: Bounds, records: records::Bounds) -> Result<Self, Error> {
         make_private(dir).map_err(|e| Error::io("making the data directory", "the data directory", e))?;
-        let lock = Arc::new(lock(dir)?);
+        let lock = Arc::new(DirectoryLock::take(dir)?);
         Ok(Self {
             catalog: Arc::new(sqlite::Catalog::open(&dir.join("catalog.db"))?.holding(lock.clone())),
             blobs: Arc::new(files::Blobs::open(&dir.join("blobs"))?),
@@ -70,13 +70,27 @@ fn make_private(dir: &Path) -> std::io::Result<()> {
     }
 }
 
-fn lock(dir: &Path) -> Result<File, Error> {
-    let failed = |e| Error::io("locking the data directory", "the data directory", e);
-    let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+/// What keeps others out of a directory. It is given back in so many words: the file alone would stay locked, after its end here, for as long
+/// as a process that is just being started has inherited it and is not yet the program it is to be (flock(2)).
+#[derive(Debug)]
+pub(crate) struct DirectoryLock(File);
+
+impl DirectoryLock {
+    fn take(dir: &Path) -> Result<Self, Error> {
+        let failed = |e| Error::io("locking the data directory", "the data directory", e);
+        let file = File::options().create(true).truncate(false).write(true).open(dir.join("lock")).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(Error::Locked { path: dir.to_owned() }),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}
+
+impl Drop for DirectoryLock {
+    fn drop(&mut self) {
+        // Where that fails, its end does it.
+        let _ = self.0.unlock();
     }
 }
 
@@ -109,5 +123,16 @@ mod tests {
         assert!(matches!(Embedded::open(&path), Err(Error::Locked { .. })), "a port is in use");
         drop(catalog);
         Embedded::open(&path).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_free_though_a_copy_of_the_lock_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::take(dir.path()).unwrap();
+        // As a process has it between fork and exec.
+        let _inherited = lock.0.try_clone().unwrap();
+        assert!(matches!(DirectoryLock::take(dir.path()), Err(Error::Locked { .. })));
+        drop(lock);
+        DirectoryLock::take(dir.path()).unwrap();
     }
 }

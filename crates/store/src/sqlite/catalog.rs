@@ -27,7 +27,7 @@ pub struct Catalog {
     reader: Arc<Mutex<Connection>>,
     path: PathBuf,
     /// Kept from others as long as this lives.
-    lock: Option<Arc<std::fs::File>>,
+    lock: Option<Arc<crate::embedded::DirectoryLock>>,
 }
 
 enum Request {
@@ -51,7 +51,7 @@ impl Catalog {
     }
 
     /// Keeps `lock` until the file is closed.
-    pub(crate) fn holding(self, lock: Arc<std::fs::File>) -> Self {
+    pub(crate) fn holding(self, lock: Arc<crate::embedded::DirectoryLock>) -> Self {
         Self { lock: Some(lock), ..self }
     }
 

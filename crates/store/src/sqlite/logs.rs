@@ -47,7 +47,7 @@ pub struct Logs {
     reader: Arc<Mutex<Connection>>,
     clock: Arc<dyn Clock>,
     /// Kept from others as long as this lives.
-    lock: Option<Arc<std::fs::File>>,
+    lock: Option<Arc<crate::embedded::DirectoryLock>>,
 }
 
 impl std::fmt::Debug for Logs {
@@ -84,7 +84,7 @@ impl Logs {
     }
 
     /// Keeps `lock` until the file is closed.
-    pub(crate) fn holding(self, lock: Arc<std::fs::File>) -> Self {
+    pub(crate) fn holding(self, lock: Arc<crate::embedded::DirectoryLock>) -> Self {
         Self { lock: Some(lock), ..self }
     }
 

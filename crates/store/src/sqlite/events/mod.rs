@@ -42,7 +42,7 @@ pub struct Events {
     reader: Arc<Mutex<Connection>>,
     changes: watch::Sender<u64>,
     /// Kept from others as long as this lives.
-    lock: Option<Arc<std::fs::File>>,
+    lock: Option<Arc<crate::embedded::DirectoryLock>>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -81,7 +81,7 @@ impl Events {
     }
 
     /// Keeps `lock` until the file is closed.
-    pub(crate) fn holding(self, lock: Arc<std::fs::File>) -> Self {
+    pub(crate) fn holding(self, lock: Arc<crate::embedded::DirectoryLock>) -> Self {
         Self { lock: Some(lock), ..self }
     }
 

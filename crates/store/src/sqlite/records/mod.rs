@@ -35,7 +35,7 @@ pub struct Records {
     writer: Writer<Request>,
     reader: Arc<Mutex<Connection>>,
     /// Kept from others as long as this lives.
-    lock: Option<Arc<std::fs::File>>,
+    lock: Option<Arc<crate::embedded::DirectoryLock>>,
 }
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -62,7 +62,7 @@ impl Records {
     }
 
     /// Keeps `lock` until the file is closed.
-    pub(crate) fn holding(self, lock: Arc<std::fs::File>) -> Self {
+    pub(crate) fn holding(self, lock: Arc<crate::embedded::DirectoryLock>) -> Self {
         Self { lock: Some(lock), ..self }
     }
 
