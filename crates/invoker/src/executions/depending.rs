@@ -1,14 +1,18 @@
 //! `dependencies`: an answer counts as long as nothing has changed that it depends on.
 //!
-//! The states are taken before the run, those of what its code reports (`report.rs`) before the code reads, so that a change during it makes
-//! the record old, never wrong. What was reported is looked at for the next request as well as what is declared. Who waits for another's run takes
-//! its answer only after a look of its own, unless nothing has to be looked at or the states are fresh enough: that run may have begun
-//! before a change that the waiting one knows of.
+//! ```text
+//! states ──► run, its code reports (`report.rs`) and reads ──► states again ──► the same: the record counts
+//!                                                                          └──► changed, or not to be told: it never does
+//! ```
+//! The states are taken before the run, those of what its code reports before the code reads, and once more after it: else a change that comes
+//! before the read and is taken back later would leave a record of the states before it, with an answer from between.
+//! What was reported is looked at for the next request as well as what is declared. Who waits for another's run takes its answer only after
+//! a look that began after it came, which may be the one behind that run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use lambent_model::idempotency::{Idempotency, Mode, Resource};
 use lambent_model::{FunctionArn, FunctionVersion};
 use lambent_store::records::NewRecord;
@@ -19,7 +23,7 @@ use tokio::task::JoinSet;
 use super::digest::{self, Key};
 use super::flight::{Joined, Lead};
 use super::inspect::{State, Unknown};
-use super::looks::Turn;
+use super::looks::{Looked, Turn};
 use super::record::{Kept, Meta};
 use super::{Done, Executions, Request, Run, buffered, whole};
 use crate::Error;
@@ -36,7 +40,7 @@ pub(super) type States = BTreeMap<String, Result<State, Unknown>>;
 /// States, and when they were.
 pub(super) struct Seen {
     pub states: States,
-    pub at: Timestamp,
+    pub looked: Looked,
 }
 
 /// What a request's setting makes of its payload.
@@ -73,9 +77,9 @@ fn is_of(meta: &Meta, version: &FunctionVersion, wanted: &Wanted) -> bool {
     meta.generation == version.generation && meta.is_checked() && meta.declared().eq(wanted.keys())
 }
 
-/// What a record depends on: what is declared, and what its code reported.
-fn all(meta: &Meta, wanted: &Wanted) -> Wanted {
-    let reported = meta.reported.iter().map(|name| (name.clone(), name.parse().ok()));
+/// What an execution depends on: what is declared, and what its code reported.
+fn all(wanted: &Wanted, reported: &BTreeSet<String>) -> Wanted {
+    let reported = reported.iter().map(|name| (name.clone(), name.parse().ok()));
     wanted.iter().map(|(name, resource)| (name.clone(), resource.clone())).chain(reported).collect()
 }
 
@@ -98,14 +102,15 @@ impl Executions {
             let before = found.as_ref().map(|(kept, _)| kept.id);
             if let Some((kept, looked)) = found.filter(|(kept, _)| is_of(&kept.meta, &version, &wanted)) {
                 let now = self.clock.now();
-                let is_fresh =
-                    kept.meta.dependencies.is_empty() || (looked <= now && now.duration_since(looked) < fresh);
+                let is_fresh = kept.meta.dependencies.is_empty()
+                    || looked.turn > came
+                    || (looked.at <= now && now.duration_since(looked.at) < fresh);
                 if !is_fresh {
-                    seen = Some(self.look(&version.arn, &all(&kept.meta, &wanted), came).await);
+                    seen = Some(self.look(&version.arn, &all(&wanted, &kept.meta.reported), came).await);
                 }
                 if is_fresh || seen.as_ref().is_some_and(|seen| is_as_it_was(&kept.meta, &seen.states)) {
-                    if let Some(Seen { at, .. }) = seen {
-                        self.hot.looked(&key, kept.id, at);
+                    if let Some(Seen { looked, .. }) = seen {
+                        self.hot.looked(&key, kept.id, looked);
                     }
                     return Ok(self.reused_from(&kept, &asked));
                 }
@@ -150,14 +155,14 @@ impl Executions {
     }
 
     /// The record of `key`, from memory or disk, and when its dependencies were last looked at.
-    async fn candidate(&self, key: &Key) -> Result<Option<(Arc<Kept>, Timestamp)>, Error> {
+    async fn candidate(&self, key: &Key) -> Result<Option<(Arc<Kept>, Looked)>, Error> {
         let now = self.clock.now();
         if let Some(found) = self.hot.get(key, now) {
             return Ok(Some(found));
         }
         let Some((record, answer)) = self.records.find(&hex::encode(key), now).await? else { return Ok(None) };
         let Some(kept) = Kept::read(&record, answer).map(Arc::new) else { return Ok(None) };
-        let looked = kept.meta.looked;
+        let looked = kept.meta.looked.into();
         self.hot.put(*key, kept.clone(), looked);
         Ok(Some((kept, looked)))
     }
@@ -183,9 +188,12 @@ impl Executions {
         let (answer, bytes) = whole(runner.run(resolved, buffered(invocation)).await?).await?;
         let noted = under_way.end();
         let finished = self.clock.now();
-        let reported = noted.states.keys().cloned().collect();
+        let reported: BTreeSet<String> = noted.states.keys().cloned().collect();
         seen.states.extend(noted.states);
-        seen.at = noted.at.map_or(seen.at, |at| at.min(seen.at));
+        let is_failure = answer.error.is_some() && !setting.reuse_errors;
+        if !is_failure && !noted.is_cut_short && seen.states.values().all(Result::is_ok) {
+            self.look_again(&version.arn, &mut seen, &all(&wanted, &reported)).await;
+        }
         let meta = Meta {
             mode: Mode::Dependencies,
             version: version.version,
@@ -199,10 +207,10 @@ impl Executions {
             dependencies: seen.states.into_iter().map(|(name, state)| (name, state.ok())).collect(),
             reported,
             is_cut_short: noted.is_cut_short,
-            looked: seen.at,
+            looked: seen.looked.at,
         };
         let done = Done { meta, answer: bytes, finished, id: None, log_tail: answer.log_tail };
-        if done.meta.is_error && !setting.reuse_errors {
+        if is_failure {
             return Ok(done);
         }
         if !done.meta.is_checked() && self.may_count_again(&key, &done.meta).await {
@@ -219,7 +227,7 @@ impl Executions {
         match self.records.put(new, done.answer.clone(), started, finished).await {
             Ok(id) => {
                 let kept = Kept { id, meta: done.meta.clone(), answer: done.answer.clone(), finished, expires };
-                self.hot.put(key, Arc::new(kept), seen.at);
+                self.hot.put(key, Arc::new(kept), seen.looked);
                 Ok(Done { id: Some(id), ..done })
             }
             // It ran, and what is lost is only a shorter way for the next one.
@@ -228,6 +236,19 @@ impl Executions {
                 Ok(done)
             }
         }
+    }
+
+    /// Looks after a run at what was `seen` before it. What has changed meanwhile is not known: the run may have read this or that.
+    async fn look_again(&self, of: &FunctionArn, seen: &mut Seen, wanted: &Wanted) {
+        let again = self.look(of, wanted, self.looks.come()).await;
+        for (name, state) in again.states {
+            let before =
+                seen.states.entry(name).or_insert_with(|| Err(Unknown("it was not looked at before".to_owned())));
+            if *before != state {
+                *before = state.and(Err(Unknown("it changed during the run".to_owned())));
+            }
+        }
+        seen.looked = again.looked;
     }
 
     /// Whether the record of `key` counts again once its dependencies can be looked at and are as they were. One of a run with `meta`,
@@ -246,9 +267,9 @@ impl Executions {
         }
     }
 
-    /// What all of these are, looked at side by side since `came`. The time is that of the first look.
+    /// What all of these are, looked at side by side since `came`. The time and the turn are those of the first look.
     pub(super) async fn look(&self, of: &FunctionArn, wanted: &Wanted, came: Turn) -> Seen {
-        let mut at = self.clock.now();
+        let mut first = Looked { at: self.clock.now(), turn: self.looks.come() };
         let mut states = States::new();
         let mut looks = JoinSet::new();
         for (name, resource) in wanted {
@@ -267,14 +288,14 @@ impl Executions {
         }
         while let Some(looked) = looks.join_next().await {
             if let Ok((name, look)) = looked {
-                at = at.min(look.at);
+                first = Looked { at: first.at.min(look.looked.at), turn: first.turn.min(look.looked.turn) };
                 if look.state.is_err() {
                     metrics::counter!("lambent_executions_unchecked_total").increment(1);
                 }
                 states.insert(name, look.state);
             }
         }
-        Seen { states, at }
+        Seen { states, looked: first }
     }
 
     /// What has to be looked at outside; else the state, which is known here, or that it may not be known.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use lambent_store::records::RecordId;
 
 use super::digest::Key;
+use super::looks::Looked;
 use super::record::Kept;
 
 #[derive(Debug)]
@@ -29,7 +30,7 @@ struct Entry {
     kept: Arc<Kept>,
     turn: u64,
     /// When all dependencies were last seen as they were.
-    looked: Timestamp,
+    looked: Looked,
 }
 
 impl Hot {
@@ -42,7 +43,7 @@ impl Hot {
     }
 
     /// The record of `key`, if it counts at `now`, and when its dependencies were last looked at.
-    pub fn get(&self, key: &Key, now: Timestamp) -> Option<(Arc<Kept>, Timestamp)> {
+    pub fn get(&self, key: &Key, now: Timestamp) -> Option<(Arc<Kept>, Looked)> {
         let mut held = self.held();
         if held.entries.get(key)?.kept.expires <= now {
             held.remove(key);
@@ -59,7 +60,7 @@ impl Hot {
     }
 
     /// Holds `kept` in place of an older one. What alone is too large is not held.
-    pub fn put(&self, key: Key, kept: Arc<Kept>, looked: Timestamp) {
+    pub fn put(&self, key: Key, kept: Arc<Kept>, looked: Looked) {
         let bytes = kept.bytes();
         let mut held = self.held();
         if held.entries.get(&key).is_some_and(|entry| entry.kept.id > kept.id) {
@@ -80,10 +81,11 @@ impl Hot {
         held.entries.insert(key, Entry { kept, turn, looked });
     }
 
-    /// The dependencies of record `id` were as it says at `at`.
-    pub fn looked(&self, key: &Key, id: RecordId, at: Timestamp) {
+    /// The dependencies of record `id` were as it says when they were `looked` at.
+    pub fn looked(&self, key: &Key, id: RecordId, looked: Looked) {
         if let Some(entry) = self.held().entries.get_mut(key).filter(|entry| entry.kept.id == id) {
-            entry.looked = entry.looked.max(at);
+            let before = entry.looked;
+            entry.looked = Looked { at: before.at.max(looked.at), turn: before.turn.max(looked.turn) };
         }
     }
 

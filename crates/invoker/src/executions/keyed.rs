@@ -100,7 +100,7 @@ impl Executions {
             Begun::Fresh(turn) => turn,
             Begun::Finished(record, answer) => {
                 let Some(kept) = Kept::read(&record, answer).map(Arc::new) else { return Err(Error::Lost) };
-                self.hot.put(run.key, kept.clone(), now);
+                self.hot.put(run.key, kept.clone(), now.into());
                 same(&run.payload, &kept.meta.payload)?;
                 let done = Arc::new(Done::from(Kept::clone(&kept)));
                 lead.land(done.clone());
@@ -144,7 +144,7 @@ impl Executions {
             return Ok(Done { id: None, ..done });
         }
         let kept = Kept { id: turn.id, meta: done.meta.clone(), answer: done.answer.clone(), finished, expires };
-        self.hot.put(key, Arc::new(kept), finished);
+        self.hot.put(key, Arc::new(kept), finished.into());
         Ok(done)
     }
 

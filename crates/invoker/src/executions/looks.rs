@@ -14,15 +14,28 @@ use lambent_model::{Clock, FunctionArn};
 use super::inspect::{Inspect, State, Unknown};
 
 /// When somebody came or a look began; no two at once. A count, as the clock may stand still or be set back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Turn(u64);
 
-/// What a look found, and when it began.
+/// When a look began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looked {
+    pub at: Timestamp,
+    pub turn: Turn,
+}
+
+/// Of no turn of this process: it says nothing to those who wait.
+impl From<Timestamp> for Looked {
+    fn from(at: Timestamp) -> Self {
+        Self { at, turn: Turn::default() }
+    }
+}
+
+/// What a look found.
 #[derive(Debug, Clone)]
 pub(super) struct Look {
     pub state: Result<State, Unknown>,
-    pub at: Timestamp,
-    turn: Turn,
+    pub looked: Looked,
 }
 
 /// The last look at one thing. The lock is held while one goes on.
@@ -76,11 +89,11 @@ impl Waiting {
     pub async fn look(self, resource: &Resource, came: Turn) -> Look {
         let place = self.place.clone().unwrap_or_default();
         let mut last = place.lock().await;
-        if let Some(look) = last.as_ref().filter(|look| look.turn > came) {
+        if let Some(look) = last.as_ref().filter(|look| look.looked.turn > came) {
             return look.clone();
         }
-        let (turn, at) = (self.looks.come(), self.looks.clock.now());
-        let look = Look { state: self.looks.inspector.state(resource).await, at, turn };
+        let looked = Looked { turn: self.looks.come(), at: self.looks.clock.now() };
+        let look = Look { state: self.looks.inspector.state(resource).await, looked };
         *last = Some(look.clone());
         look
     }

@@ -3,8 +3,8 @@
 //! ```text
 //! off            straight to the fleet; this module is not asked
 //! key            keyed.rs      the start is on disk before the run, the answer before it is given: a key has one success on record
-//! dependencies   depending.rs  the states of all dependencies are taken before the run and kept with the answer; the next request
-//!                              has them looked at, side by side, and gets that answer where none changed
+//! dependencies   depending.rs  the states of all dependencies are taken before and after the run and kept with the answer; the next
+//!                              request has them looked at, side by side, and gets that answer where none changed
 //! report.rs      its code says while it runs what else it depends on
 //! ```
 //! What is bounded: records by the store, those in memory by bytes ([`Options::memory_bytes`]), a look at one dependency by

@@ -32,7 +32,7 @@ pub(super) struct Meta {
     pub is_error: bool,
     #[serde(default)]
     pub content_type: String,
-    /// What the answer depends on and the state that was in before the run. None where it could not be told.
+    /// What the answer depends on and the state that was in before and after the run. None where it could not be told, or was not the same.
     #[serde(default)]
     pub dependencies: BTreeMap<String, Option<State>>,
     /// Those of them that are not declared: its code has reported them while it ran, and they were looked at then.
@@ -41,7 +41,7 @@ pub(super) struct Meta {
     /// A report of its code was refused, so what else it depends on is not known.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_cut_short: bool,
-    /// When they were looked at; the first of them.
+    /// When they were looked at last; the first of them.
     pub looked: Timestamp,
 }
 

@@ -4,8 +4,8 @@
 //! run begins ──► under way ──report──► looked at ──► answered: now the code reads ──► run ends: kept beside the declared ones
 //!                               └────► cannot be looked at, or was refused: the record of this run is never reused
 //! ```
-//! The state is taken between the report and its answer, and the code reads after that. So a change since makes the record old, never wrong,
-//! as with the states that are taken before a run. The first state counts; what is declared as well keeps the one from before the run.
+//! The state is taken between the report and its answer, the code reads after that, and after the run it is looked at again, as all others are.
+//! The first state counts; what is declared as well keeps the one from before the run.
 //!
 //! Reports find their run by the id of the request it is of. Those of runs that keep no dependencies find none, and are ignored.
 //!
@@ -15,7 +15,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use lambent_model::function::Network;
 use lambent_model::idempotency::{self, MAX_REPORTED, Resource};
 use lambent_model::{FunctionVersion, RequestId};
@@ -63,8 +62,6 @@ struct Run {
 #[derive(Default)]
 pub(super) struct Noted {
     pub states: States,
-    /// When the first of them was looked at.
-    pub at: Option<Timestamp>,
     /// A report was refused.
     pub is_cut_short: bool,
 }
@@ -150,11 +147,8 @@ impl Run {
     }
 
     /// Keeps what was found, and tells what of `names` is not known.
-    fn found(&self, found: States, at: Timestamp, names: &[String]) -> Vec<(String, Unknown)> {
+    fn found(&self, found: States, names: &[String]) -> Vec<(String, Unknown)> {
         let mut noted = lock(&self.noted);
-        if !found.is_empty() {
-            noted.at = Some(noted.at.map_or(at, |first| first.min(at)));
-        }
         for (name, state) in found {
             let Some(kept) = noted.states.get_mut(&name) else { continue };
             *kept = match (&*kept, state) {
@@ -186,7 +180,7 @@ impl Executions {
         let names: Vec<String> = resources.iter().map(Resource::to_string).collect();
         let wanted = run.note(resources)?;
         let seen = self.look(&run.version.arn, &wanted, came).await;
-        Ok(Reported::Noted(run.found(seen.states, seen.at, &names)))
+        Ok(Reported::Noted(run.found(seen.states, &names)))
     }
 
     /// The code that runs for `request` has tried to report something that nobody understands.
