@@ -240,12 +240,12 @@ impl Executions {
 
     /// Looks after a run at what was `seen` before it. What has changed meanwhile is not known: the run may have read this or that.
     async fn look_again(&self, of: &FunctionArn, seen: &mut Seen, wanted: &Wanted) {
-        let again = self.look(of, wanted, self.looks.come()).await;
-        for (name, state) in again.states {
-            let before =
-                seen.states.entry(name).or_insert_with(|| Err(Unknown("it was not looked at before".to_owned())));
-            if *before != state {
-                *before = state.and(Err(Unknown("it changed during the run".to_owned())));
+        let mut again = self.look(of, wanted, self.looks.come()).await;
+        for (name, before) in &mut seen.states {
+            let after =
+                again.states.remove(name).unwrap_or_else(|| Err(Unknown("it was not looked at again".to_owned())));
+            if *before != after {
+                *before = after.and(Err(Unknown("it changed during the run".to_owned())));
             }
         }
         seen.looked = again.looked;
