@@ -172,11 +172,12 @@ impl Harness {
         assert!(cells == 0 || isolated(), "directories of cells are left");
         let mark = self.path().to_string_lossy().into_owned();
         // A cell that was given up half-made is destroyed by its drop, which does not wait for its processes.
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         while !processes_with(&mark).is_empty() && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        assert_eq!(processes_with(&mark), Vec::<u32>::new(), "processes are left");
+        let left: Vec<String> = processes_with(&mark).into_iter().map(described).collect();
+        assert!(left.is_empty(), "processes are left: {left:#?}");
         self.directory
     }
 }
@@ -238,6 +239,15 @@ pub fn zip(files: &[(&str, &str)]) -> Bytes {
         zip.write_all(content.as_bytes()).unwrap();
     }
     zip.finish().unwrap().into_inner().into()
+}
+
+/// What a process is, and what it does.
+fn described(pid: u32) -> String {
+    let read = |name: &str| {
+        let text = std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        String::from_utf8_lossy(&text).replace('\0', " ")
+    };
+    format!("{pid}: {}; {}; in {}", read("cmdline"), read("stat"), read("wchan"))
 }
 
 /// Processes with this text in their environment.

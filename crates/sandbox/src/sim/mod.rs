@@ -138,7 +138,7 @@ fn recover(parent: &Path) -> usize {
         let owner =
             name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|text| text.parse::<Owner>().ok());
         let Some(owner) = owner.filter(|owner| !owner.alive()) else { continue };
-        kill_marked(&format!("{MARK}={owner}/"));
+        kill_marked(&format!("{MARK}={owner}/"), Vec::new());
         cells += std::fs::read_dir(entry.path()).map_or(0, Iterator::count);
         if let Err(error) = std::fs::remove_dir_all(entry.path()) {
             tracing::warn!(path = %entry.path().display(), %error, "cannot remove a dead node's directory");
@@ -147,9 +147,9 @@ fn recover(parent: &Path) -> usize {
     cells
 }
 
-/// Kills every process with this mark until none is left; blocking, bounded.
-fn kill_marked(mark: &str) -> bool {
-    let mut ending: Vec<(u32, u64)> = Vec::new();
+/// Kills every process with this mark until none is left, and waits for those that are `ending` already; blocking, bounded.
+fn kill_marked(mark: &str, mut ending: Vec<(u32, u64)>) -> bool {
+    let mut calm = false;
     for _ in 0..KILL_ROUNDS {
         let marked = procfs::with_environment(mark);
         for (pid, _) in &marked {
@@ -158,7 +158,8 @@ fn kill_marked(mark: &str) -> bool {
         }
         // One that is about to end loses its memory, and with it the mark, a moment before.
         ending.retain(|(pid, start)| procfs::runs(*pid) == Some(*start));
-        if marked.is_empty() && ending.is_empty() {
+        // Twice: for a moment inside of exec a process has no environment, and with it no mark.
+        if std::mem::replace(&mut calm, marked.is_empty() && ending.is_empty()) && calm {
             return true;
         }
         #[expect(clippy::disallowed_methods, reason = "the kernel tells nobody when this is done")]
@@ -209,13 +210,13 @@ impl Shared {
     fn stop(&self) -> std::io::Result<()> {
         let mut calm = false;
         for _ in 0..STOP_ROUNDS {
-            let marked = procfs::with_environment(&self.mark);
+            let mut pids: Vec<u32> = procfs::with_environment(&self.mark).into_iter().map(|(pid, _)| pid).collect();
             let mut state = self.state();
+            pids.extend(state.processes.iter().filter(|process| process.alive()).map(|process| process.pid()));
             if !state.frozen {
                 return Err(std::io::ErrorKind::Interrupted.into());
             }
-            let moving = marked.iter().map(|(pid, _)| *pid).filter(|pid| !procfs::is_stopped(*pid));
-            let moving: Vec<u32> = moving.collect();
+            let moving: Vec<u32> = pids.into_iter().filter(|pid| !procfs::is_stopped(*pid)).collect();
             // Twice: one may have been forked between the first look and its parent's stop.
             if std::mem::replace(&mut calm, moving.is_empty()) && calm {
                 return Ok(());
@@ -241,9 +242,19 @@ impl Shared {
 
     /// Ends it all; blocking. Idempotent.
     fn end(&self) {
-        self.state().ended = true;
+        let started = {
+            let mut state = self.state();
+            state.ended = true;
+            state.processes.clone()
+        };
         self.gate.open();
-        if !kill_marked(&self.mark) {
+        // Those that are known need no mark: one that was started just now may not have it yet.
+        let known = started.iter().filter_map(|process| Some((process, procfs::runs(process.pid())?)));
+        let ending = known.filter(|(process, _)| process.alive()).map(|(process, start)| {
+            let _ = process.signal(libc::SIGKILL, &self.mark);
+            (process.pid(), start)
+        });
+        if !kill_marked(&self.mark, ending.collect()) {
             tracing::error!(cell = %self.home.display(), "processes of a cell outlive SIGKILL");
         }
         if let Err(error) = std::fs::remove_dir_all(&self.home)
@@ -379,7 +390,7 @@ impl Cell for SimCell {
         let mut state = self.shared.state();
         if state.ended {
             // Destroyed while it was starting: `end` may have looked before it was there.
-            process::kill(started.pid(), libc::SIGKILL);
+            let _ = started.signal(libc::SIGKILL, &self.shared.mark);
             return Err(Error::Ended);
         }
         // Ended ones are kept a while for what is left of their groups.

@@ -8,30 +8,16 @@ use lambent_sandbox::{BlankSpec, Cell, Error, ExitStatus, Mount, Order, Process,
 
 use crate::support::{self, Bench, PYTHON, finish, program, run, shell};
 
-macro_rules! promises {
-    ($($promise:ident),* $(,)?) => {
-        mod on_cell {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::cell() { super::$promise(bench).await }
-            })*
-        }
-        mod on_sim {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::sim() { super::$promise(bench).await }
-            })*
-        }
-    };
-}
-
 promises!(
-    only_waiting_runtimes_are_started_before,
-    what_waits_finds_all_that_came_after_it,
-    becomes_somebodys_once,
-    a_missing_mount_is_named_and_leaves_nothing,
-    what_waits_and_dies_is_noticed,
-    dropped_ones_leave_nothing,
+    { on_cell: support::cell(), on_sim: support::sim() }
+    (
+        only_waiting_runtimes_are_started_before,
+        what_waits_finds_all_that_came_after_it,
+        becomes_somebodys_once,
+        a_missing_mount_is_named_and_leaves_nothing,
+        what_waits_and_dies_is_noticed,
+        dropped_ones_leave_nothing,
+    )
 );
 
 async fn blank(bench: &Bench) -> Arc<dyn Cell> {

@@ -1,62 +1,42 @@
 //! What [`Sandbox`](lambent_sandbox::Sandbox) and [`Cell`](lambent_sandbox::Cell) promise, whichever back end keeps it.
 
 use std::io::Write;
+use std::time::Duration;
 
 use lambent_sandbox::{CellSpec, Error, ExitStatus, Mount};
 use tokio::io::AsyncReadExt;
 
 use crate::support::{self, Bench, PYTHON, open_to_all, program, run, shell, spec};
 
-/// Each promise, once for each back end.
-macro_rules! promises {
-    ($($promise:ident),* $(,)?) => {
-        mod on_cell {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::cell() { super::$promise(bench).await }
-            })*
-        }
-        mod on_cell_by_blank {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::cell_by_blank() { super::$promise(bench).await }
-            })*
-        }
-        mod on_sim_by_blank {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::sim_by_blank() { super::$promise(bench).await }
-            })*
-        }
-        mod on_sim {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::sim() { super::$promise(bench).await }
-            })*
-        }
-    };
-}
-
 promises!(
-    exit_codes_and_signals_arrive,
-    output_arrives_on_its_own_pipe,
-    environment_is_exactly_what_was_given,
-    nothing_is_inherited,
-    a_program_that_cannot_run_is_refused,
-    signals_reach_the_whole_group,
-    signals_reach_what_a_process_left_behind,
-    ends_by_any_signal_are_reported,
-    runtime_api_is_reachable_and_given_out_once,
-    ports_inside_are_reachable,
-    mounts_are_where_they_were_put,
-    log_pipe_is_named_by_the_environment,
-    memory_hogs_are_killed_and_reported,
-    sudden_memory_hogs_are_killed_and_reported,
-    half_made_cells_leave_nothing,
-    a_mount_that_is_not_there_is_named,
-    a_flood_of_output_does_not_stop_others,
-    destroy_ends_everything,
-    drop_ends_everything,
+    {
+        on_cell: support::cell(),
+        on_cell_by_blank: support::cell_by_blank(),
+        on_sim_by_blank: support::sim_by_blank(),
+        on_sim: support::sim(),
+    }
+    (
+        exit_codes_and_signals_arrive,
+        output_arrives_on_its_own_pipe,
+        environment_is_exactly_what_was_given,
+        nothing_is_inherited,
+        a_program_that_cannot_run_is_refused,
+        signals_reach_the_whole_group,
+        signals_reach_what_a_process_left_behind,
+        ends_by_any_signal_are_reported,
+        runtime_api_is_reachable_and_given_out_once,
+        ports_inside_are_reachable,
+        mounts_are_where_they_were_put,
+        log_pipe_is_named_by_the_environment,
+        memory_hogs_are_killed_and_reported,
+        sudden_memory_hogs_are_killed_and_reported,
+        half_made_cells_leave_nothing,
+        a_mount_that_is_not_there_is_named,
+        a_flood_of_output_does_not_stop_others,
+        destroy_ends_everything,
+        drop_ends_everything,
+    what_was_started_just_now_ends_too,
+    )
 );
 
 async fn exit_codes_and_signals_arrive(bench: Bench) {
@@ -308,6 +288,31 @@ async fn destroy_ends_everything(bench: Bench) {
     assert!(matches!(cell.spawn(shell("true")).await, Err(Error::Ended)));
     assert!(matches!(cell.usage().await, Err(Error::Ended)));
     cell.destroy().await;
+}
+
+async fn what_was_started_just_now_ends_too(bench: Bench) {
+    for round in 0..24 {
+        let cell = bench.sandbox.create(spec()).await.unwrap();
+        let process = cell.spawn(program(&[PYTHON, "-c", "import time; time.sleep(600)"])).await.unwrap();
+        let pid = process.pid;
+        match round % 2 {
+            0 => cell.destroy().await,
+            _ => drop(cell),
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(20), process.exit).await;
+        assert!(ended.is_ok(), "process {pid} goes on without its cell");
+    }
+    // So does what is given up while it starts.
+    let cell = bench.sandbox.create(spec()).await.unwrap();
+    for micros in (0..2_000).step_by(40) {
+        let starting = cell.spawn(program(&[PYTHON, "-c", "import time; time.sleep(600)"]));
+        let _ = tokio::time::timeout(Duration::from_micros(micros), starting).await;
+    }
+    let id = cell.id();
+    cell.destroy().await;
+    assert_eq!(support::traces(&bench, id), Vec::<std::path::PathBuf>::new());
+    // One may be on its way still, with nobody who waits for it.
+    support::until("nothing runs", || support::marked(&id.to_string()).is_empty()).await;
 }
 
 async fn drop_ends_everything(bench: Bench) {

@@ -9,38 +9,21 @@ use lambent_sandbox::{Cell, Error, Mount};
 
 use crate::support::{self, Bench, PYTHON, open_to_all, program, run, shell, spec, until_async};
 
-/// Each promise, once for each freezer.
-macro_rules! promises {
-    ($($promise:ident),* $(,)?) => {
-        mod by_v1 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::cell_frozen_by(super::FreezerVersion::V1) { super::$promise(bench).await }
-            })*
-        }
-        mod by_v2 {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::cell_frozen_by(super::FreezerVersion::V2) { super::$promise(bench).await }
-            })*
-        }
-        mod on_sim {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::sim() { super::$promise(bench).await }
-            })*
-        }
-    };
-}
-
 promises!(
-    what_is_frozen_uses_no_cpu_until_it_is_thawed,
-    what_forks_all_the_time_is_frozen_whole,
-    what_is_sent_and_asked_waits,
-    a_freeze_that_nobody_waits_for_is_undone_by_a_thaw,
-    it_may_be_said_twice,
-    frozen_cells_are_destroyed,
-    frozen_cells_are_dropped,
+    {
+        by_v1: support::cell_frozen_by(FreezerVersion::V1),
+        by_v2: support::cell_frozen_by(FreezerVersion::V2),
+        on_sim: support::sim(),
+    }
+    (
+        what_is_frozen_uses_no_cpu_until_it_is_thawed,
+        what_forks_all_the_time_is_frozen_whole,
+        what_is_sent_and_asked_waits,
+        a_freeze_that_nobody_waits_for_is_undone_by_a_thaw,
+        it_may_be_said_twice,
+        frozen_cells_are_destroyed,
+        frozen_cells_are_dropped,
+    )
 );
 
 async fn cpu(cell: &Arc<dyn Cell>) -> Duration {

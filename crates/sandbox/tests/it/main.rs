@@ -2,6 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+/// Each promise, once on each ground that can be had here: a module of tests for each.
+macro_rules! promises {
+    (@on $ground:ident, $bench:expr, ($($promise:ident),* $(,)?)) => {
+        mod $ground {
+            use super::*;
+
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $promise() {
+                if let Some(bench) = $bench {
+                    super::$promise(bench).await;
+                }
+            })*
+        }
+    };
+    ({ $($ground:ident: $bench:expr),* $(,)? } $promises:tt) => {
+        $(promises!(@on $ground, $bench, $promises);)*
+    };
+}
+
 mod blank;
 mod clone;
 mod conformance;

@@ -12,24 +12,14 @@ use lambent_sandbox::{
 
 use crate::support::{self, Bench, PYTHON, finish, shell};
 
-macro_rules! promises {
-    ($($promise:ident),* $(,)?) => {
-        mod on_cell {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::cell() { super::$promise(bench).await }
-            })*
-        }
-        mod on_sim {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $promise() {
-                if let Some(bench) = crate::support::sim() { super::$promise(bench).await }
-            })*
-        }
-    };
-}
-
-promises!(forks_run_code_and_end_as_they_do, forks_are_signalled_with_their_group, unwanted_forks_end);
+promises!(
+    { on_cell: support::cell(), on_sim: support::sim() }
+    (
+        forks_run_code_and_end_as_they_do,
+        forks_are_signalled_with_their_group,
+        unwanted_forks_end,
+    )
+);
 
 /// The runtimes as a node writes them, readable by everybody.
 pub fn runtimes(bench: &Path) -> Mount {
