@@ -246,10 +246,25 @@ pub fn traces_below(directory: &Path, cell: InstanceId) -> Vec<PathBuf> {
 
 /// Processes with this text in their environment: of a simulated cell, if it is the cell's name.
 pub fn marked(text: &str) -> Vec<u32> {
+    processes(|pid| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        String::from_utf8_lossy(&environment).contains(text)
+    })
+}
+
+/// Processes whose last arguments are these.
+pub fn commands(arguments: &[&str]) -> Vec<u32> {
+    let end: String = arguments.iter().map(|argument| format!("\0{argument}")).collect();
+    processes(|pid| {
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&command).trim_end_matches('\0').ends_with(&end)
+    })
+}
+
+fn processes(wanted: impl Fn(u32) -> bool) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let environment = |pid: &u32| std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    pids.filter(|pid| String::from_utf8_lossy(&environment(pid)).contains(text)).collect()
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| wanted(pid)).collect()
 }
 
 fn search(directory: &Path, name: &str, found: &mut Vec<PathBuf>) {
