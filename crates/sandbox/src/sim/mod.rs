@@ -249,12 +249,12 @@ impl Shared {
         };
         self.gate.open();
         // Those that are known need no mark: one that was started just now may not have it yet.
-        let known = started.iter().filter_map(|process| Some((process, procfs::runs(process.pid())?)));
-        let ending = known.filter(|(process, _)| process.alive()).map(|(process, start)| {
+        let mut ending = Vec::new();
+        for process in started.iter().filter(|process| process.alive()) {
+            ending.extend(procfs::runs(process.pid()).map(|start| (process.pid(), start)));
             let _ = process.signal(libc::SIGKILL, &self.mark);
-            (process.pid(), start)
-        });
-        if !kill_marked(&self.mark, ending.collect()) {
+        }
+        if !kill_marked(&self.mark, ending) {
             tracing::error!(cell = %self.home.display(), "processes of a cell outlive SIGKILL");
         }
         if let Err(error) = std::fs::remove_dir_all(&self.home)

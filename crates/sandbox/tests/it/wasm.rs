@@ -419,7 +419,9 @@ async fn a_host_that_was_killed_unseen_takes_no_function() {
     assert!(!pids.is_empty());
     world.host.kill().await;
     // Without a turn for the task that would see its socket close.
+    let begun = std::time::Instant::now();
     while pids.iter().any(|&pid| crate::support::alive(pid)) {
+        assert!(begun.elapsed() < Duration::from_secs(20), "{pids:?} are alive");
         std::thread::yield_now();
     }
     let function = Function { code: world.code.clone(), sha256: world.compiled.sha256.clone(), ..Function::default() };
