@@ -24,6 +24,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+# Where the examples in Rust are built, whoever builds them.
+EXAMPLES_TARGET = TARGET / "examples"
 ROLE = "arn:aws:iam::000000000000:role/service-role/lambda"
 START_SECONDS = 60
 

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from conftest import ROLE, TARGET, binary, plain, zip_of
+from conftest import EXAMPLES_TARGET, ROLE, TARGET, binary, plain, zip_of
 
 CODE = "def handler(event, context):\n    print('seen')\n    return {'hello': event['name']}\n"
 
@@ -54,7 +54,8 @@ def demo(tmp_path_factory):
     directory = tmp_path_factory.mktemp("demo")
     addresses = ["--listen", "127.0.0.1:0", "--listen-urls", "127.0.0.1:0"]
     command = [binary(), "demo", "--calls", "2", "--data-dir", str(directory / "data"), *addresses]
-    with subprocess.Popen(command, env=plain(), stdout=subprocess.PIPE, text=True) as running:
+    environment = {**plain(), "CARGO_TARGET_DIR": str(EXAMPLES_TARGET)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as running:
         watchdog = threading.Timer(300, running.kill)
         watchdog.start()
         commands = []

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT, binary
+from conftest import EXAMPLES_TARGET, ROOT, binary
 
 EXAMPLES = ROOT / "examples"
 
@@ -41,13 +41,12 @@ def test_shell(node):
 
 def test_rust(node, tmp_path):
     # Built apart from Lambent's own workspace: it is somebody else's function.
-    target = ROOT / "target" / "examples"
     if shutil.which("cargo") is None:
         pytest.skip("no cargo on this machine")
     manifest = EXAMPLES / "rust-hello" / "Cargo.toml"
-    command = ["cargo", "build", "--quiet", "--locked", "--manifest-path", str(manifest), "--target-dir", str(target)]
-    subprocess.run([*command, "--release"], check=True, timeout=600)
-    shutil.copy(target / "release" / "bootstrap", tmp_path)
+    command = ["cargo", "build", "--quiet", "--locked", "--release", "--manifest-path", str(manifest)]
+    subprocess.run([*command, "--target-dir", str(EXAMPLES_TARGET)], check=True, timeout=600)
+    shutil.copy(EXAMPLES_TARGET / "release" / "bootstrap", tmp_path)
     shutil.copy(EXAMPLES / "rust-hello" / "function.toml", tmp_path)
     assert greet(node, "rust-hello", folder=tmp_path)["from"] == "Rust"
 

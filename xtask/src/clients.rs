@@ -16,9 +16,8 @@ pub fn clients() -> Result<Outcome> {
     let python = run::target().join("venv/bin/python");
     run::check(run::command(&python).args(["-m", "ruff", "check", "--quiet", "runtimes/python", "tests/clients"]))?;
     functions::build()?;
-    run::cargo(&["build", "--quiet", "--package", "lambent"])?;
     let mut pytest = run::command(&python);
-    pytest.args(["-m", "pytest", "-q", "tests/clients"]).env("LAMBENT_BIN", run::target().join("debug/lambent"));
+    pytest.args(["-m", "pytest", "-q", "tests/clients"]).env("LAMBENT_BIN", run::lambent_for_tests()?);
     run::check(&mut pytest)?;
     Ok(Outcome::Passed)
 }

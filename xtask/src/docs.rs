@@ -23,7 +23,7 @@ const CLIS: &[&str] = &["venv/bin", "aws2/bin"];
 
 /// Runs every marked block.
 pub fn commands() -> Result<Outcome> {
-    run::cargo(&["build", "--quiet", "--package", "lambent"])?;
+    run::lambent_for_tests()?;
     clients::setup(&["venv", "aws2"])?;
     let mut ran = 0;
     for file in FILES {

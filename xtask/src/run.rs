@@ -56,6 +56,13 @@ pub fn cargo(args: &[&str]) -> Result<()> {
     check(command(cargo_path()).args(args))
 }
 
+/// Builds all that tests run on; the node among it. Every part of the tests builds this and nothing else: with fewer targets cargo
+/// gives dependencies fewer features, and builds them a second time.
+pub fn lambent_for_tests() -> Result<PathBuf> {
+    cargo(&["build", "--quiet", "--workspace", "--bins", "--tests"])?;
+    Ok(target().join("debug/lambent"))
+}
+
 /// The cargo that runs us.
 pub fn cargo_path() -> std::ffi::OsString {
     std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())

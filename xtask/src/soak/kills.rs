@@ -57,8 +57,7 @@ pub fn run(args: &KillsArgs) -> Result<()> {
 
 /// A small one with the binary that was just built for tests, where the host can isolate at all.
 pub fn small() -> Result<Outcome> {
-    run::cargo(&["build", "--quiet", "--package", "lambent"])?;
-    let binary = run::target().join("debug/lambent");
+    let binary = run::lambent_for_tests()?;
     if !run::is_root() && !can_run(&binary)? {
         return Ok(Outcome::Skipped(
             "an ordinary user cannot run functions with a network here: see `lambent doctor`".to_owned(),

@@ -39,8 +39,9 @@ const MARK: &str = "LAMBENT_SIM_CELL";
 const TICK: Duration = Duration::from_millis(20);
 /// Rounds of killing before `destroy` gives up on a process the kernel will not end (one stuck in a device, say).
 const KILL_ROUNDS: u32 = 250;
-/// Rounds of stopping before `freeze` gives up: some process forks faster than it can be stopped, or waits for a disk.
-const STOP_ROUNDS: u32 = 100;
+/// Rounds of stopping before `freeze` gives up: some process forks faster than it can be stopped, waits for a disk, or for a turn on a
+/// busy processor, which it needs to stop.
+const STOP_ROUNDS: u32 = 1000;
 /// Processes remembered before those that have ended are forgotten.
 const REMEMBERED: usize = 256;
 /// Directories of one node: this and its [`Owner`].

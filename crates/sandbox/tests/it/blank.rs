@@ -1,10 +1,12 @@
 //! Cells that belong to nobody yet, and the runtimes that wait in them.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use lambent_model::InstanceId;
 use lambent_model::function::Network;
 use lambent_sandbox::{BlankSpec, Cell, Error, ExitStatus, Mount, Order, Process, ProcessSpec, Specialisation};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::support::{self, Bench, PYTHON, finish, program, run, shell};
 
@@ -118,9 +120,19 @@ async fn what_waits_and_dies_is_noticed(bench: Bench) {
     cell.signal(process.pid, 9).await.unwrap();
     assert_eq!((&mut process.exit).await.unwrap(), ExitStatus::Signal(9));
     cell.specialise(somebodys(vec![])).await.unwrap();
-    let late = cell.order(process.order_pipe.take().unwrap(), order("late")).await;
+    let pipe = process.order_pipe.take().unwrap();
+    // A process that another test starts right now has a copy of every descriptor until it runs its program.
+    support::until("nobody reads the pipe any more", || nobody_reads(&pipe)).await;
+    let late = cell.order(pipe, order("late")).await;
     assert!(matches!(late, Err(Error::Ended)), "{late:?}");
     cell.destroy().await;
+}
+
+/// As poll(2) has it: the writing end of a pipe is in error once its last reading end is closed.
+fn nobody_reads(pipe: &OwnedFd) -> bool {
+    let mut ends = [PollFd::new(pipe.as_fd(), PollFlags::empty())];
+    poll(&mut ends, PollTimeout::ZERO).unwrap();
+    ends[0].any().unwrap()
 }
 
 async fn dropped_ones_leave_nothing(bench: Bench) {

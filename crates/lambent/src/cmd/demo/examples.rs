@@ -75,10 +75,13 @@ impl Example {
                 std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
             }
         }
+        // Who shares one target directory among all builds gets that.
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| dir.join("target"), PathBuf::from);
+        let target = std::path::absolute(target)?;
         let build = tokio::process::Command::new("cargo")
             .args(["build", "--release", "--locked", "--quiet"])
             .current_dir(&dir)
-            .env("CARGO_TARGET_DIR", dir.join("target"))
+            .env("CARGO_TARGET_DIR", &target)
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output()
@@ -88,7 +91,7 @@ impl Example {
             let text = String::from_utf8_lossy(&build.stderr);
             bail!("cargo could not build it: {}", text.lines().last().unwrap_or_default());
         }
-        Ok(dir.join("target/release").join(BOOTSTRAP))
+        Ok(target.join("release").join(BOOTSTRAP))
     }
 }
 
