@@ -40,7 +40,7 @@ fn cargo_deny() -> Result<Command> {
     Ok(command)
 }
 
-/// The program of [`VERSION`]. Built without optimisation: it takes a minute instead of five, and runs for seconds.
+/// The program of [`VERSION`]. Built without optimisation and debug information: it takes a minute instead of five, and runs for seconds.
 fn installed() -> Result<PathBuf> {
     let program = run::target().join("tools/bin/cargo-deny");
     let shown = run::command(&program).arg("--version").output();
@@ -52,6 +52,6 @@ fn installed() -> Result<PathBuf> {
     cargo.args(["install", "--quiet", "--locked", "--debug", "--force", "cargo-deny", "--version", VERSION, "--root"]);
     cargo.arg(run::target().join("tools"));
     // What it is made of is of no use afterwards: by default cargo builds in a folder that it removes.
-    run::check(cargo.env_remove("CARGO_TARGET_DIR"))?;
+    run::check(cargo.env_remove("CARGO_TARGET_DIR").env("CARGO_PROFILE_DEV_DEBUG", "false"))?;
     Ok(program)
 }
