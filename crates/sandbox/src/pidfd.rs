@@ -26,6 +26,16 @@ impl PidFd {
 
     /// Sends a signal to the process; with signal 0 only asks whether it is alive.
     pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        self.send(signal, 0)
+    }
+
+    /// Sends a signal to all whose process group the process leads, or led before it ended. Linux before 6.9 cannot, and says EINVAL
+    /// (`PIDFD_SIGNAL_PROCESS_GROUP`, pidfd_send_signal(2)).
+    pub(crate) fn signal_group(&self, signal: i32) -> io::Result<()> {
+        self.send(signal, 1 << 2)
+    }
+
+    fn send(&self, signal: i32, flags: u32) -> io::Result<()> {
         // SAFETY: the descriptor is open for as long as `self`; a null siginfo asks for the kernel's own.
         let result = unsafe {
             libc::syscall(
@@ -33,7 +43,7 @@ impl PidFd {
                 self.0.as_raw_fd(),
                 signal,
                 std::ptr::null::<libc::siginfo_t>(),
-                0,
+                flags,
             )
         };
         if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }

@@ -48,6 +48,9 @@ impl Remains {
             if agent.signal(libc::SIGKILL).is_ok() && !wait(&agent) {
                 tracing::error!("a killed cell does not end");
             }
+            // A fork that was stopped before it did anything is in no cell and no pid namespace yet, and does not hear that its template
+            // has gone; it is in the template's process group still. Who runs ends without this.
+            let _ = agent.signal_group(libc::SIGKILL);
         }
         if let Some(group) = self.group.take()
             && let Err(error) = group.remove()
@@ -127,5 +130,34 @@ fn wait(agent: &PidFd) -> bool {
             Err(nix::Error::EINTR) => {}
             ended => return ended.is_ok_and(|ended| ended > 0),
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Read as _;
+    use std::os::unix::process::CommandExt as _;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn what_a_process_left_stopped_in_its_group_ends_with_its_remains() {
+        let script = "sh -c 'kill -STOP $$' & while ! grep -q '^State:.T' /proc/$!/status; do :; done; echo";
+        let leads = Command::new("sh").args(["-c", script]).process_group(0).stdout(Stdio::piped()).spawn();
+        let (mut leader, mut said) = (leads.unwrap(), Vec::new());
+        let agent = PidFd::open(leader.id()).unwrap();
+        assert!(leader.wait().unwrap().success());
+        if agent.signal_group(0).is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
+            eprintln!("SKIPPED: Linux before 6.9 cannot signal a group by descriptor");
+            return;
+        }
+        let mut remains = Remains::default();
+        remains.agent = Some(agent);
+        remains.bury();
+        // Its output ends with the last process that has it.
+        leader.stdout.take().unwrap().read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"\n");
     }
 }
