@@ -30,9 +30,9 @@ impl PidFd {
     }
 
     /// Sends a signal to all whose process group the process leads, or led before it ended. Linux before 6.9 cannot, and says EINVAL
-    /// (`PIDFD_SIGNAL_PROCESS_GROUP`, pidfd_send_signal(2)).
+    /// (pidfd_send_signal(2)).
     pub(crate) fn signal_group(&self, signal: i32) -> io::Result<()> {
-        self.send(signal, 1 << 2)
+        self.send(signal, libc::PIDFD_SIGNAL_PROCESS_GROUP)
     }
 
     fn send(&self, signal: i32, flags: u32) -> io::Result<()> {

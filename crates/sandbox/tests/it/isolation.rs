@@ -383,7 +383,16 @@ async fn tokio_program(bench: Bench) {
     let cell = bench.sandbox.create(spec).await.unwrap();
     let outcome = run(
         &cell,
-        program(&["/var/task/bootstrap", "conformance::on_sim::", "--skip", "memory", "--skip", "half_made"]),
+        program(&[
+            "/var/task/bootstrap",
+            "on_sim::",
+            "--skip",
+            "template::",
+            "--skip",
+            "memory",
+            "--skip",
+            "half_made",
+        ]),
     )
     .await;
     assert_eq!(outcome.exit, ExitStatus::Code(0), "{}{}", outcome.stdout, outcome.stderr);
