@@ -33,7 +33,8 @@ def runs(program):
 
 @pytest.mark.parametrize("python", pythons())
 def test_the_python_runtime_alone(python):
-    run([python, "-W", "error::SyntaxWarning", "-m", "unittest", "discover", "-s", "tests"], ROOT / "runtimes/python")
+    command = [python, "-W", "error::SyntaxWarning", "-m", "unittest", "discover", "-v", "-s", "tests"]
+    run(command, ROOT / "runtimes/python")
 
 
 def nodes():
@@ -50,5 +51,9 @@ def test_the_node_runtime_alone(node):
 
 
 def run(command, cwd):
-    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, timeout=300)
+        ended, output = done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    except subprocess.TimeoutExpired as late:
+        ended, output = False, b"never ended; its last words: " + ((late.stdout or b"") + (late.stderr or b""))[-4000:]
+    assert ended, output.decode(errors="replace")

@@ -28,17 +28,21 @@ def go_aside():
     while True:
         child = os.fork()
         if child == 0:
-            if os.getpid() >= _LEAST_PID:
+            if _is_aside(os.getpid()):
                 return
             os._exit(0)
         last = os.waitpid(child, 0)[1]
-        if child >= _LEAST_PID:
+        if _is_aside(child):
             break
     if os.WIFSIGNALED(last):
         with contextlib.suppress(OSError):  # SIGKILL has no action to be set
             signal.signal(os.WTERMSIG(last), signal.SIG_DFL)
         os.kill(os.getpid(), os.WTERMSIG(last))
     os._exit(os.WEXITSTATUS(last))
+
+
+def _is_aside(pid):
+    return pid >= _LEAST_PID
 
 
 def run(runtime, what):
