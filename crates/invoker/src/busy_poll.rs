@@ -1,27 +1,34 @@
 //! Looking for the next message instead of sleeping until it comes.
 //!
-//! A thread that sleeps in `epoll_wait` is woken in 10 to 30 microseconds on a virtual machine; the node's own work for a warm call is
-//! about as much. So while the answer of a call is expected, and for a moment after it, when a caller's next call comes if there is one,
-//! a task keeps its thread looking. Linux does the same for sockets under the name of busy polling (`net.core.busy_poll`,
-//! `Documentation/admin-guide/sysctl/net.rst`); here it is the loop of the async runtime that looks, at all sockets at once.
+//! A processor that sleeps is woken in 10 to 100 microseconds on a virtual machine, through its host; the node's own work for a warm call is
+//! some 30. So while the answer of a call is expected, and for a moment after it, when a caller's next call comes if there is one, no
+//! processor sleeps: a task keeps the node's thread looking, and on the others there are threads that only yield (`awake.rs`).
+//!
+//! Linux does the first for sockets under the name of busy polling (`net.core.busy_poll`, `Documentation/admin-guide/sysctl/net.rst`); here it
+//! is the loop of the async runtime that looks, at all sockets at once. The second is what guest halt polling does
+//! (`Documentation/virt/guest-halt-polling.rst`) where it is set and the guest's kernel has it.
 //!
 //! ```text
 //! Asleep --a call begins or ends, few run--> Looking --nothing came within the window, or more calls run--> Asleep
 //!                                               \--the kernel gave the processor to others--> Asleep, and stays so for a while
 //! ```
 //!
-//! It costs the window, in processor time, for each call that stands alone, and nothing where calls crowd: then there is always work, and
-//! a processor that looks would be taken from functions.
+//! It costs the window, in time of the processors, for each call that stands alone, and nothing where calls crowd: then there is always work,
+//! and a processor that looks would be taken from functions. Who yields takes nothing from anybody who wants to run.
+
+mod awake;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-/// A thread that was away for so long had its processor taken from it: it is not spare, and who spends his share on looking waits longer
-/// for his turn when there is something to do.
-const TAKEN: Duration = Duration::from_micros(500);
+use awake::{Awake, Look};
+
+/// A thread that was away for so long gave its processor to somebody who computes: it is not spare, and who asks for it by yielding gets it
+/// later than who is woken. What else the node does, such as writing logs, takes less.
+const TAKEN: Duration = Duration::from_millis(1);
 /// How long nothing looks after that.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
@@ -34,7 +41,7 @@ pub struct BusyPoll {
     begun: Instant,
     /// In nanoseconds since `begun`.
     until: AtomicU64,
-    looking: AtomicBool,
+    look: Arc<Look>,
     /// No looking before then, in nanoseconds since `begun`.
     not_before: AtomicU64,
     wake: Notify,
@@ -43,9 +50,9 @@ pub struct BusyPoll {
 impl BusyPoll {
     /// Looks for `window` after each message while at most `few` calls run. A window of zero never looks.
     pub fn new(window: Duration, few: u32) -> Arc<Self> {
-        let (until, looking, not_before) = (AtomicU64::new(0), AtomicBool::new(false), AtomicU64::new(0));
+        let (until, look, not_before) = (AtomicU64::new(0), Arc::default(), AtomicU64::new(0));
         let window_nanos = nanos(window);
-        Arc::new(Self { window_nanos, few, begun: Instant::now(), until, looking, not_before, wake: Notify::new() })
+        Arc::new(Self { window_nanos, few, begun: Instant::now(), until, look, not_before, wake: Notify::new() })
     }
 
     /// Never looks.
@@ -64,18 +71,24 @@ impl BusyPoll {
             return;
         }
         self.until.store(now.saturating_add(self.window_nanos), Ordering::Relaxed);
-        if !self.looking.swap(true, Ordering::AcqRel) {
+        if self.look.begin() {
             self.wake.notify_one();
         }
     }
 
-    /// Looks whenever that is due; never returns. Yielding makes the runtime ask the kernel for what is ready without sleeping. Of
-    /// several threads only the one that holds the runtime's poller could see anything, so it is for runtimes with one.
+    /// Looks whenever that is due; never returns. Yielding to the runtime's other tasks makes it ask the kernel for what is ready without
+    /// sleeping. Of several threads only the one that holds the runtime's poller could see anything, so it is for runtimes with one.
     pub async fn run(self: Arc<Self>) {
+        let mut awake = None;
         loop {
             self.wake.notified().await;
+            self.look.is_from_here();
+            awake.get_or_insert_with(|| Awake::beside(&self.look)).wake();
             let mut last = self.nanos();
             while last < self.until.load(Ordering::Relaxed) {
+                // Who was woken may stand behind this thread.
+                std::thread::yield_now();
+                self.look.is_from_here();
                 tokio::task::yield_now().await;
                 let now = self.nanos();
                 if self.was_taken(last, now) {
@@ -84,7 +97,7 @@ impl BusyPoll {
                 last = now;
             }
             // A message that is expected just now is slept for: a missed chance, not a lost message.
-            self.looking.store(false, Ordering::Release);
+            self.look.end();
         }
     }
 
@@ -115,7 +128,7 @@ mod tests {
         for _ in 0..8 {
             tokio::task::yield_now().await;
         }
-        busy_poll.looking.load(Ordering::Acquire)
+        busy_poll.look.is_on()
     }
 
     #[tokio::test]
@@ -128,7 +141,7 @@ mod tests {
         busy_poll.expect(2);
         assert!(!looks(&busy_poll).await, "two calls run");
         busy_poll.expect(1);
-        assert!(busy_poll.looking.load(Ordering::Acquire), "one again");
+        assert!(busy_poll.look.is_on(), "one again");
     }
 
     #[test]
@@ -138,16 +151,16 @@ mod tests {
         assert!(!busy_poll.was_taken(now, now + nanos(TAKEN)), "that was the node's own work");
         assert!(busy_poll.was_taken(now, now + nanos(TAKEN) + 1));
         busy_poll.expect(0);
-        assert!(!busy_poll.looking.load(Ordering::Acquire), "not so soon again");
+        assert!(!busy_poll.look.is_on(), "not so soon again");
         busy_poll.not_before.store(0, Ordering::Relaxed);
         busy_poll.expect(0);
-        assert!(busy_poll.looking.load(Ordering::Acquire));
+        assert!(busy_poll.look.is_on());
     }
 
     #[tokio::test]
     async fn a_window_of_zero_never_looks() {
         let busy_poll = BusyPoll::off();
         busy_poll.expect(0);
-        assert!(!busy_poll.looking.load(Ordering::Acquire));
+        assert!(!busy_poll.look.is_on());
     }
 }
