@@ -29,7 +29,10 @@ use awake::{Awake, Look};
 /// A thread that was away for so long gave its processor to somebody who computes: it is not spare, and who asks for it by yielding gets it
 /// later than who is woken. What else the node does, such as writing logs, takes less.
 const TAKEN: Duration = Duration::from_millis(1);
-/// How long nothing looks after that.
+/// Looks in a row at which no call began or ended, before the other processors are kept awake: where calls crowd they are, and waking a thread
+/// for it costs as much as a call.
+const IN_VAIN: u32 = 8;
+/// How long nothing looks after a thread's processor was taken.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// When to look, and until when.
@@ -82,13 +85,20 @@ impl BusyPoll {
         let mut awake = None;
         loop {
             self.wake.notified().await;
-            self.look.is_from_here();
-            awake.get_or_insert_with(|| Awake::beside(&self.look)).wake();
-            let mut last = self.nanos();
-            while last < self.until.load(Ordering::Relaxed) {
+            let (mut last, mut expected, mut in_vain) = (self.nanos(), 0, 0);
+            loop {
+                let until = self.until.load(Ordering::Relaxed);
+                if last >= until {
+                    break;
+                }
+                in_vain = if until == expected { in_vain + 1 } else { 0 };
+                expected = until;
+                self.look.is_from_here();
+                if in_vain == IN_VAIN {
+                    awake.get_or_insert_with(|| Awake::beside(&self.look)).wake();
+                }
                 // Who was woken may stand behind this thread.
                 std::thread::yield_now();
-                self.look.is_from_here();
                 tokio::task::yield_now().await;
                 let now = self.nanos();
                 if self.was_taken(last, now) {
