@@ -67,7 +67,7 @@ impl Awake {
         Self { threads: threads.collect(), gone }
     }
 
-    /// The look has begun.
+    /// The look goes on, and nobody needs the other processors.
     pub(super) fn wake(&self) {
         self.threads.iter().for_each(Thread::unpark);
     }
@@ -121,20 +121,20 @@ impl Keeper {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
 
     const NAME: &str = "awake-test";
 
-    /// Of each thread of this test, this field of proc_pid_stat(5).
-    fn found(field: usize) -> Vec<String> {
+    /// Of each thread of this name, this field of proc_pid_stat(5).
+    fn found(name: &str, field: usize) -> Vec<String> {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let stats = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
         let fields = stats.filter_map(|stat| {
             // The rest begins with the third field.
-            let (_, rest) = stat.split_once(&format!("({NAME}) "))?;
+            let (_, rest) = stat.split_once(&format!("({name}) "))?;
             rest.split(' ').nth(field - 3).map(str::to_owned)
         });
         let mut fields: Vec<String> = fields.collect();
@@ -145,10 +145,16 @@ mod tests {
     const STATE: usize = 3;
     const PROCESSOR: usize = 39;
 
+    /// How many threads of the node there are to be, and how many there are.
+    pub fn expected_and_there() -> (usize, usize) {
+        let processors = processors().len();
+        (if processors > MOST { 0 } else { processors.saturating_sub(1) }, found("awake", STATE).len())
+    }
+
     fn come_to(field: usize, expected: &[String]) {
         let patience = Instant::now() + Duration::from_secs(10);
-        while found(field) != expected {
-            assert!(Instant::now() < patience, "field {field}: {:?}, and should be {expected:?}", found(field));
+        while found(NAME, field) != expected {
+            assert!(Instant::now() < patience, "field {field}: {:?}, and should be {expected:?}", found(NAME, field));
             std::thread::yield_now();
         }
     }
